@@ -1,0 +1,71 @@
+# Everything here works on a machine with Python 3.11 and make.
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+# Tests run in so many processes; each that needs PostgreSQL starts its own.
+WORKERS ?= 2
+# More for the command: make demo ARGS=--no-serve
+ARGS ?=
+BIN := .venv/bin
+# What tests need of the system: each a program of the Debian package of its name.
+SYSTEM := chromium prometheus
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-long quick check fix bench build docs lock system
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: ## set up .venv as requirements.lock says; does nothing where that is done
+	@cmp -s requirements.lock .venv/requirements.lock || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	    { echo "This needs Python 3.11: install it, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }; \
+	  echo "Setting up .venv: about 1 GB is downloaded, once."; \
+	  $(PYTHON) -m venv .venv && \
+	  $(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  rm -f .venv/pyproject.toml && cp requirements.lock .venv/requirements.lock; }
+	@cmp -s pyproject.toml .venv/pyproject.toml || { \
+	  $(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e . && \
+	  cp pyproject.toml .venv/pyproject.toml; }
+
+demo: env ## the whole story on made data: import, train, score, flags, and a page to look at
+	$(BIN)/anomaly demo $(ARGS)
+
+test: env system ## run the tests; what this machine cannot run is named at the end
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope $(ARGS)
+
+test-long: env system ## run the tests that take minutes each
+	$(BIN)/pytest -m long $(ARGS)
+
+quick: env ## run the unit tests, in under a minute
+	$(BIN)/pytest -m quick -q tests/unit $(ARGS)
+
+check: env ## lint, formatting, types, and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+fix: env ## mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: env ## print tables of detection quality and speed
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit; done
+
+build: env ## a wheel and a source archive in dist/
+	$(BIN)/python -m build --no-isolation
+
+docs: env ## the documentation as a site in site/; a broken link is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+lock: ## choose exact versions anew (UPGRADE=--upgrade: the newest), with the registry's hashes
+	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --universal --no-config \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	  --quiet $(UPGRADE) --output-file requirements.lock
+
+system: env # installs what is missing where that is allowed; whoever misses it says so later
+	@missing=; for name in $(SYSTEM); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing$$missing"; export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } \
+	    >.venv/system.log 2>&1 || { tail -n 3 .venv/system.log; echo "Could not install$$missing"; }; \
+	fi

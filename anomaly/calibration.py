@@ -1,0 +1,99 @@
+"""Makes tail probabilities true: what a score exceeds in history says how rare it is.
+
+Inside the sample the empirical distribution, beyond it an exponential tail fitted to the excesses
+over a high level (peaks over threshold: Pickands 1975; Siffer et al. 2017), by their median, which a
+few incidents in history cannot move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import ndtri
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INNER = 48  # knots inside the sample
+TAIL_SHARE = 0.01  # the excesses that the tail is fitted to ...
+TAIL_LEAST = 30  # ... or so many of the highest values, where the sample is small
+TAIL_KNOTS = 24
+DEEPEST = 60.0  # surprise ends here: 1e-60
+LN10 = float(np.log(10))
+
+
+@dataclass(frozen=True, slots=True)
+class TailMap:
+    """Maps a score to -log10 P(score is reached), by linear interpolation between knots.
+
+    scores: (knots,) float32 rising; surprise: (knots,) float32, 0 at the lowest.
+    """
+
+    scores: NDArray[np.float32]
+    surprise: NDArray[np.float32]
+
+    def __call__(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        """-log10 of the upper tail probability, same shape, float32, in [0, DEEPEST]."""
+        return np.interp(score, self.scores, self.surprise).astype(np.float32)
+
+
+def fit_tail(sample: NDArray[np.float32]) -> TailMap:
+    """Fit a map to scores of history, most of which is normal. Ties count half (mid-p)."""
+    rising = np.sort(sample[np.isfinite(sample)].astype(np.float64))
+    n = len(rising)
+    if n == 0:
+        return TailMap(np.array([0, 1], dtype=np.float32), np.zeros(2, dtype=np.float32))
+    beyond = min(max(int(n * TAIL_SHARE), TAIL_LEAST), max(n // 4, 1))
+    level = rising[n - beyond]
+    at = np.unique(np.concatenate([np.linspace(rising[0], level, INNER), np.quantile(rising[: n - beyond + 1], np.linspace(0, 1, INNER))]))
+    reached = n - (np.searchsorted(rising, at, side="left") + np.searchsorted(rising, at, side="right")) / 2
+    inside = -np.log10(np.clip((reached + 0.5) / (n + 1), 1e-60, 1))
+    rate = _excess_rate(rising[n - beyond :] - level)
+    further = np.linspace(0, (DEEPEST - inside[-1]) * LN10 / rate, TAIL_KNOTS)[1:]
+    scores = np.concatenate([at, level + further])
+    surprise = np.concatenate([inside, inside[-1] + further * rate / LN10])
+    return TailMap(scores.astype(np.float32), np.maximum.accumulate(surprise).astype(np.float32))
+
+
+def _excess_rate(excess: NDArray[np.float64]) -> float:
+    """Rate of an exponential with this median; a degenerate tail falls off at once."""
+    middle = float(np.median(excess))
+    if middle <= 0:
+        middle = float(excess.mean()) or 1e-3
+    return float(np.log(2)) / middle
+
+
+@dataclass(frozen=True, slots=True)
+class CentralMap:
+    """Maps a two-sided score to a standard normal: both tails calibrated, joined at the middle."""
+
+    upper: TailMap
+    lower: TailMap
+
+    def __call__(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normal quantile of the calibrated probability, same shape, float32."""
+        above = self.upper(score)
+        below = self.lower(-score)
+        rarer_above = above > below
+        deviation = -ndtri(np.power(10.0, -np.where(rarer_above, above, below), dtype=np.float64))
+        return np.where(rarer_above, deviation, -deviation).astype(np.float32)
+
+
+def fit_central(sample: NDArray[np.float32]) -> CentralMap:
+    """Fit both tails to two-sided scores of history."""
+    return CentralMap(fit_tail(sample), fit_tail(-sample))
+
+
+def calibration_error(surprise: NDArray[np.float32]) -> float:
+    """How far tail probabilities are from true on fresh data: the largest |log10 ratio| of the share
+    observed to the share promised at 1e-1, 1e-2, 1e-3, as far as the sample reaches. 0 is perfect.
+    """
+    found = surprise[np.isfinite(surprise)]
+    errors = [0.0]
+    for depth in (1, 2, 3):
+        expected = len(found) * 10.0**-depth
+        if expected >= 20:
+            errors.append(abs(float(np.log10((np.sum(found > depth) + 0.5) / (expected + 0.5)))))
+    return max(errors)

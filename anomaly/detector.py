@@ -1,0 +1,220 @@
+"""Detection without a database: learn from the first part of a table, score the rest."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from anomaly import engine
+from anomaly.calendar import CalendarContext
+from anomaly.exceptions import DataError
+from anomaly.grid import infer_step, make_grid, to_panel
+from anomaly.metrics import infer_specs
+from anomaly.months import month_of, parse_duration
+from anomaly.progress import SILENT
+from anomaly.records import FLAG_COLUMNS, SCORE_COLUMNS, Flag
+from anomaly.rows import Rows
+from anomaly.settings import Settings
+
+if TYPE_CHECKING:
+    from anomaly.engine import Model, Scored
+    from anomaly.panel import Panel
+    from anomaly.progress import Progress
+
+SHARD_USERS = 500
+REFERENCE_USERS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """flags: FLAG_COLUMNS; scores: SCORE_COLUMNS, a row per user and step; model: what was learnt."""
+
+    flags: pd.DataFrame
+    scores: pd.DataFrame
+    model: Model
+
+
+def detect(
+    frame: pd.DataFrame,
+    train_until: dt.datetime | str | None = None,
+    config: Settings | None = None,
+    *,
+    model: Model | None = None,
+    progress: Progress = SILENT,
+) -> Detection:
+    """Learn what is normal from the rows before `train_until`, and judge those from then on.
+
+    Args: frame: user_id, metric, observed_at (aware, or naive UTC), value. train_until: default is
+        the start of the last calendar month. config: default settings otherwise, with the grid's step
+        found from the data. model: score with it instead of learning one.
+    Returns: flags and scores; a part longer than a month is scored month by month, what is known of
+        each user growing with it.
+    Raises: DataError if the history is too short to learn from, or nothing is left to score.
+    """
+    settings = config or Settings()
+    rows = Rows.from_arrow(_table(frame))
+    if len(rows) == 0:
+        raise DataError("detect: no rows. Give a table with user_id, metric, observed_at and value.")
+    work = _Work.lay_out(rows, train_until, settings, model, auto_step=config is None or _default_step(config))
+    model = model or work.fit(settings, progress)
+    return work.score(model, settings, progress)
+
+
+def _default_step(settings: Settings) -> bool:
+    return "step" not in settings.grid.model_fields_set
+
+
+def _table(frame: pd.DataFrame) -> pa.Table:
+    missing = [name for name in ("user_id", "metric", "observed_at", "value") if name not in frame]
+    if missing:
+        raise DataError(f"detect: the table has no {', '.join(missing)}; it has {', '.join(map(str, frame))}. Rename its columns.")
+    observed = pd.to_datetime(frame["observed_at"], utc=True).dt.as_unit("us")
+    columns = {
+        "user_id": frame["user_id"].astype(str), "metric": frame["metric"].astype(str),
+        "observed_at": observed, "value": frame["value"].astype("float64"),
+    }  # fmt: skip
+    return pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Rows laid out on their grid, and where the scored part begins (step index)."""
+
+    panel: Panel
+    split: int
+    rows: Rows
+    step: int
+    timezone: str
+
+    @classmethod
+    def lay_out(
+        cls, rows: Rows, train_until: dt.datetime | str | None, settings: Settings, model: Model | None,
+        auto_step: bool,
+    ) -> _Work:  # fmt: skip
+        timezone = model.timezone if model else settings.grid.timezone
+        step = model.step if model else _step(rows, settings, auto_step)
+        begin, end = int(rows.observed_at.min()), int(rows.observed_at.max()) + 1
+        cut = _cut(train_until, begin, end, timezone)
+        grid = make_grid(_aligned(begin, cut, step), end, step, timezone)
+        history = rows.between(grid.start, cut)
+        if model is None and len(history) == 0:
+            raise DataError(f"detect: no rows before {_iso(cut)}, where scoring begins. Set a later --train-until.")
+        if not rows.between(cut, end):
+            raise DataError(f"detect: no rows from {_iso(cut)} on, where scoring begins. Set an earlier --train-until.")
+        specs = {s.name: s for s in model.specs} if model else infer_specs(history, step, settings.metric)
+        metrics = model.metrics if model else tuple(sorted(set(np.array(history.metric_names)[np.unique(history.metric_code)])))
+        panel = to_panel(rows, grid, metrics, specs, users=sorted(rows.user_names))
+        return cls(panel, int(grid.index(cut)), rows, step, timezone)
+
+    @property
+    def calendar(self) -> CalendarContext:
+        return CalendarContext(timezone=self.timezone)
+
+    def fit(self, settings: Settings, progress: Progress) -> Model:
+        """Learn from what lies before the scored part, from a fixed sample of users."""
+        history = self.panel.between(0, self.split)
+        started = np.flatnonzero(history.first < self.split)
+        chosen = started[_spread(len(started), settings.model.sample_users)]
+        specs = infer_specs(self.rows.between(self.panel.grid.start, int(self.panel.grid.times[self.split])), self.step, settings.metric)
+        return engine.fit(
+            history.take(chosen), specs, self._context(settings), settings, settings.model.seed, progress
+        )
+
+    def _context(self, settings: Settings) -> CalendarContext:
+        return CalendarContext(timezone=self.timezone, country=settings.calendar.country)
+
+    def score(self, model: Model, settings: Settings, progress: Progress) -> Detection:
+        """Replay history, then score what follows month by month, shard by shard."""
+        users = len(self.panel.users)
+        context = self._context(settings)
+        sample = self.panel.take(_spread(users, REFERENCE_USERS))
+        history, later = self.panel.between(0, self.split), self.panel.between(self.split, len(self.panel.grid))
+        known = sample.between(0, self.split)
+        base = engine.reference(model, known, engine.States.empty(model, known.users), context, progress) if self.split else None
+        refs = _references(model, sample.between(self.split, len(self.panel.grid)), base, context)
+        flags: list[Flag] = []
+        scores: list[pd.DataFrame] = []
+        with progress.track("scoring", users) as advance:
+            for first in range(0, users, SHARD_USERS):
+                rows = np.arange(first, min(first + SHARD_USERS, users))
+                states = engine.States.empty(model, [self.panel.users[row] for row in rows])
+                if base is not None:
+                    states = engine.replay(model, history.take(rows), states, base, context)
+                for (begin, end), ref in refs:
+                    part = later.take(rows).between(begin, end)
+                    month = str(month_of(part.grid.start, model.timezone))
+                    scored = engine.score(model, part, states, ref, month, context, configuration=model.version)
+                    states = scored.states
+                    flags += scored.flags
+                    scores.append(score_frame(scored))
+                advance(len(rows))
+        return Detection(flag_frame(flags), pd.concat(scores, ignore_index=True), model)
+
+
+def _references(
+    model: Model, sample: Panel, base: engine.Reference | None, context: CalendarContext
+) -> list[tuple[tuple[int, int], engine.Reference]]:
+    """A reference for each month of the scored part, states carried from one to the next."""
+    states = base.states if base is not None else engine.States.empty(model, sample.users)
+    out = []
+    for first, last in engine.months_of(model, sample):
+        found = engine.reference(model, sample.between(first, last), states, context)
+        states = found.states
+        out.append(((first, last), found))
+    return out
+
+
+def _step(rows: Rows, settings: Settings, auto: bool) -> int:
+    return infer_step(rows) if auto else int(parse_duration(settings.grid.step).total_seconds())
+
+
+def _cut(train_until: dt.datetime | str | None, begin: int, end: int, timezone: str) -> int:
+    """Where scoring begins, seconds UTC."""
+    if train_until is not None:
+        instant = pd.Timestamp(train_until)
+        return int((instant.tz_localize("UTC") if instant.tz is None else instant).timestamp())
+    return max(int(month_of(end - 1, timezone).start(timezone).timestamp()), begin)
+
+
+def _aligned(begin: int, cut: int, step: int) -> int:
+    """The last instant at or before `begin` from which steps reach `cut` exactly."""
+    return cut - -(-(cut - begin) // step) * step
+
+
+def _iso(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).isoformat()
+
+
+def _spread(count: int, most: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Positions of at most `most` of `count` things, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
+def flag_frame(flags: list[Flag]) -> pd.DataFrame:
+    """Flags as a table with FLAG_COLUMNS, most surprising first."""
+    ordered = sorted(flags, key=lambda flag: (-flag.score, flag.flag_id))
+    names = [field.name for field in fields(Flag)]
+    table = pd.DataFrame([[getattr(flag, name) for name in names] for flag in ordered], columns=names)
+    return table[list(FLAG_COLUMNS)]
+
+
+def score_frame(scored: Scored) -> pd.DataFrame:
+    """Scores as a table with SCORE_COLUMNS: a row per user and step since the first observation."""
+    row, step = np.nonzero(scored.present)
+    metrics = np.array(scored.model.metrics, dtype=object)
+    return pd.DataFrame(
+        {
+            "user_id": np.array(scored.users, dtype=object)[row],
+            "observed_at": pd.DatetimeIndex(scored.times[step].astype("datetime64[s]"), tz="UTC"),
+            "score": scored.scores[row, step],
+            "p_value": scored.p_values[row, step],
+            "top_metric": metrics[scored.top_metric[row, step]],
+        },
+        columns=list(SCORE_COLUMNS),
+    )

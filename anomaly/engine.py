@@ -1,0 +1,353 @@
+"""The core in four verbs: fit a model, replay history into states, make a reference, score a month.
+
+    fit        history panel -> Model
+    replay     history panel, states -> states          what is known of each user
+    reference  panel of a fixed sample -> Reference     what happened to everyone
+    score      month panel, states, reference -> Scored flags, scores, users' months, states
+
+No I/O, no clock. A month is read in one pass, each day from the days before it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomaly import cohorts, explain
+from anomaly import flags as flagging
+from anomaly.exceptions import DataError, ShapeError
+from anomaly.fitting import fit, shocks, take_off
+from anomaly.model import Model
+from anomaly.months import month_of
+from anomaly.panel import awake
+from anomaly.progress import SILENT
+from anomaly.reading import Reading, read_with
+from anomaly.records import Band, Flag, UserMonth
+from anomaly.scanning import Scanned, scan_panel
+from anomaly.states import BIN_WIDTH, EVERYONE, HISTORY_BINS, States
+from anomaly.surprise import deviations
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from anomaly.calendar import CalendarContext
+    from anomaly.panel import Panel
+    from anomaly.progress import Progress
+
+__all__ = ["Model", "Reference", "Scored", "States", "fit", "reference", "replay", "score"]
+
+LEAST_P = 1e-15
+BELOW = np.float32(0.999)  # a step outside every flag stays below the boundary
+CONFIDENT_DAYS = 28.0
+LEAST_PEERS = 4  # others in a cohort of five
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What happened to everyone, from a fixed sample of users.
+
+    times: (steps,) seconds UTC. common: (steps, 2 metrics) shock to take off. evidence: (users,
+    steps) and cohort (users,) to compare with. states: of the sample, at the end.
+    """
+
+    times: NDArray[np.int64]
+    users: tuple[str, ...]
+    common: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+    cohort: NDArray[np.int16]
+    states: States
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A month of some users. times (steps,) seconds UTC; scores, p_values (users, steps) float32;
+    top_metric (users, steps) int16, index into the model's metrics; states: at the panel's end.
+    """
+
+    users: tuple[str, ...]
+    times: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    p_values: NDArray[np.float32]
+    top_metric: NDArray[np.int16]
+    flags: list[Flag]
+    user_months: list[UserMonth]
+    states: States
+    panel: Panel
+    reading: Reading
+    model: Model
+
+    def band(self, user: str, metric: str) -> Band:
+        """Observed against expected of one user's metric, with its interval of 95 %."""
+        row, m = self.users.index(user), self.model.metrics.index(metric)
+        said = self.reading.forecast
+        known = self.panel.mask[row, :, m]
+        parts = [
+            self.model.links.inverse(said.quantile(q)[row])[:, m] for q in (0.5, *explain.INTERVAL)
+        ]
+        if self.model.links.hurdle[m]:
+            parts = [np.where(np.isfinite(part), part, 0) for part in parts]
+        observed = np.where(known, self.panel.values[row, :, m], np.nan)
+        return Band(self.times, *(part.astype(np.float32) for part in (observed, *parts)))
+
+
+def replay(
+    model: Model, panel: Panel, states: States, reference: Reference, calendar: CalendarContext,
+    progress: Progress = SILENT,
+) -> States:  # fmt: skip
+    """Let states live through a stretch of history, month by month.
+
+    Args: reference: covers the panel's steps.
+    """
+    _check(model, panel, states)
+    with progress.track("replaying history", len(panel.grid)) as advance:
+        for first, last in months_of(model, panel):
+            _, _, states = _scan(model, panel.between(first, last), states, calendar, reference)
+            advance(last - first)
+    return states
+
+
+def reference(
+    model: Model, panel: Panel, states: States, calendar: CalendarContext, progress: Progress = SILENT
+) -> Reference:
+    """Read a sample of users as a reference for all: its common shock, evidence and cohorts."""
+    _check(model, panel, states)
+    cohort, common, evidence = states.cohort, [], []
+    with progress.track("reading the reference", len(panel.grid)) as advance:
+        for first, last in months_of(model, panel):
+            part = panel.between(first, last)
+            scanned, shock, states = _scan(model, part, states, calendar, None)
+            common.append(shock)
+            evidence.append(scanned.evidence)
+            advance(last - first)
+    return Reference(
+        panel.grid.times, panel.users, np.concatenate(common), np.concatenate(evidence, axis=1), cohort, states
+    )
+
+
+def months_of(model: Model, panel: Panel) -> Iterator[tuple[int, int]]:
+    """The panel's calendar months as (first, last) step indices, last exclusive."""
+    first = 0
+    while first < len(panel.grid):
+        instant = dt.datetime.fromtimestamp(int(panel.grid.times[first]), tz=dt.UTC)
+        end = month_of(instant, model.timezone).end(model.timezone)
+        last = int(np.searchsorted(panel.grid.times, int(end.timestamp())))
+        yield first, last
+        first = last
+
+
+def _check(model: Model, panel: Panel, states: States) -> None:
+    if panel.metrics != model.metrics or panel.users != states.users:
+        raise ShapeError(
+            f"panel has metrics {panel.metrics[:5]} and {len(panel.users)} users, model has metrics "
+            f"{model.metrics[:5]} and states {len(states.users)} users. Lay the panel out for this model."
+        )
+    if panel.grid.step != model.step:
+        raise DataError(f"panel has steps of {panel.grid.step} s, model of {model.step} s. Use one grid, or train again.")
+
+
+def _scan(
+    model: Model, panel: Panel, states: States, calendar: CalendarContext, given: Reference | None
+) -> tuple[Scanned, NDArray[np.float32], States]:
+    """Read and scan at most a month; returns also the common shock that was taken off."""
+    _, marginal, joint, common, known, after = _deviate(model, panel, states, calendar, given)
+    scanned, after = scan_panel(model, panel.grid, marginal, joint, known, after)
+    return scanned, common, _settled(model, after)
+
+
+def _settled(model: Model, states: States) -> States:
+    """Cohorts are drawn anew at the end of each month, from the habits known by then."""
+    return replace(states, cohort=cohorts.assign(states.twin, model.prior, model.centres, model.centre_scale))
+
+
+def _deviate(
+    model: Model, panel: Panel, states: States, calendar: CalendarContext, given: Reference | None
+) -> tuple[Reading, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], States]:
+    """Deviations of each metric by itself and in its step, less the shock common to all."""
+    reading, after = read_with(model, panel, states, calendar)
+    known = awake(panel)
+    metrics = len(model.metrics)
+    if given is None:
+        marginal, joint, common = shocks(reading.marginal, reading.joint, model.central, known)
+        return reading, marginal, joint, common, known, after
+    first = int(np.searchsorted(given.times, panel.grid.start))
+    common = given.common[first : first + len(panel.grid)]
+    if len(common) != len(panel.grid):
+        raise ShapeError("reference: it does not cover the panel's steps. Make it from the same stretch of time.")
+    marginal = take_off(deviations(reading.marginal, model.central[:metrics]), common[:, :metrics])
+    joint = take_off(deviations(reading.joint, model.central[metrics:]), common[:, metrics:])
+    return reading, marginal, joint, common, known, after
+
+
+def score(
+    model: Model, panel: Panel, states: States, reference: Reference, month: str,
+    calendar: CalendarContext, configuration: str,
+) -> Scored:  # fmt: skip
+    """Score a month, or the part of it that is over.
+
+    Args: panel: the month's steps; states: at the month's start; reference: of the same steps.
+        configuration: hash of the settings that shape a result, part of each flag's id.
+    """
+    _check(model, panel, states)
+    reading, marginal, joint, _, known, after = _deviate(model, panel, states, calendar, reference)
+    scanned, after = scan_panel(model, panel.grid, marginal, joint, known, after)
+    work = _Month(model, panel, states, reference, reading, marginal, joint, scanned, known, month, configuration)
+    scores, p_values = _scores(model, scanned.evidence, known)
+    flags: list[Flag] = []
+    for row in range(len(panel.users)):
+        for window in flagging.select(scanned.best, row, scanned.seen[row], model.lengths, model.level):
+            if not work.matters(row, window):
+                continue
+            flags.append(work.flag(row, window))
+            at = np.s_[row, window.first : window.last]
+            scores[at], p_values[at] = work.judged(window.evidence)
+    top = np.abs(marginal).argmax(-1).astype(np.int16)
+    months = [work.user_month(row, scores[row], p_values[row], flags) for row in range(len(panel.users))]
+    return Scored(
+        panel.users, panel.grid.times, panel.present, scores, p_values, top, flags, months,
+        _settled(model, after), panel, reading, model,
+    )  # fmt: skip
+
+
+def _scores(
+    model: Model, evidence: NDArray[np.float32], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scores below the boundary, and p-values, of steps outside every flag."""
+    surprise = model.final(evidence)
+    boundary = max(float(model.final(np.float32(model.level))), 1e-6)
+    scores = np.minimum(np.where(known, surprise / np.float32(boundary), 0), BELOW)
+    p_values = np.where(known, np.power(10.0, -surprise.astype(np.float64)), 1)
+    return np.round(scores, 4).astype(np.float32), np.clip(p_values, LEAST_P, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Month:
+    """A scored month at hand, to tell of its flags and users."""
+
+    model: Model
+    panel: Panel
+    states: States
+    reference: Reference
+    reading: Reading
+    marginal: NDArray[np.float32]
+    joint: NDArray[np.float32]
+    scanned: Scanned
+    known: NDArray[np.bool_]
+    month: str
+    configuration: str
+
+    def judged(self, evidence: float) -> tuple[float, float]:
+        """Score (at least 1) and p-value of a flagged window."""
+        surprise = float(self.model.final(np.float32(evidence)))
+        boundary = max(float(self.model.final(np.float32(self.model.level))), 1e-6)
+        return max(round(surprise / boundary, 4), 1.0), max(10.0**-surprise, LEAST_P)
+
+    def _size(self, row: int, metric: int, window: flagging.Window) -> explain.Size:
+        at = np.s_[row, window.first : window.last]
+        said = self.reading.twin
+        part = type(said)(said.active_logit[at], said.location[at], said.scale[at])
+        seed = zlib.crc32(f"{self.panel.users[row]}\0{self.panel.grid.times[window.first]}".encode("utf-8", "replace"))
+        return explain.size_of(
+            metric, self.model.specs[metric], self.panel.values[at], self.panel.mask[at], part,
+            self.model.links, seed,
+        )  # fmt: skip
+
+    def story(self, row: int, window: flagging.Window) -> explain.Story:
+        """What the window is about."""
+        at = np.s_[row, window.first : window.last]
+        channel = self.model.channels[window.channel]
+        named, direction = explain.blame(channel, self.marginal[at], self.joint[at])
+        size = self._size(row, named[0], window)
+        rate = 1 / (1 + np.exp(-self.reading.twin.active_logit[at][:, named[0]].astype(np.float64)))
+        kind = explain.kind_of(
+            channel, direction, named, self.marginal[at], size, rate, bool(self.model.links.hurdle[named[0]]),
+            float(self.states.twin.active[row, :, named[0]].sum()), float(self.states.twin.days[row]),
+            self.model.step,
+        )  # fmt: skip
+        return explain.Story(named, direction, kind, size)
+
+    def matters(self, row: int, window: flagging.Window) -> bool:
+        """Whether the departure reaches the smallest effect worth a flag."""
+        story = self.story(row, window)
+        least = self.model.specs[story.metrics[0]].minimum
+        return abs(story.size.observed - story.size.expected) >= least
+
+    def flag(self, row: int, window: flagging.Window) -> Flag:
+        """The window as a record."""
+        story = self.story(row, window)
+        times = self.panel.grid.times
+        start = dt.datetime.fromtimestamp(int(times[window.first]), tz=dt.UTC)
+        last = int(times[window.last]) if window.last < len(times) else self.panel.grid.end
+        end = dt.datetime.fromtimestamp(last, tz=dt.UTC)
+        continues = window.last == len(times)
+        score, p_value = self.judged(window.evidence)
+        compared = self.compared(row, window.first, window.last, window.evidence)
+        user = self.panel.users[row]
+        metrics = ";".join(self.model.metrics[m] for m in story.metrics)
+        return Flag(
+            flag_id=explain.flag_id(user, start, metrics, self.month, self.configuration),
+            user_id=user, start=start, end=end, severity=explain.severity_of(score), score=score,
+            p_value=explain.rounded(p_value), kind=story.kind, direction=story.direction, metrics=metrics,
+            observed=story.size.observed, expected=story.size.expected, lower=story.size.lower,
+            upper=story.size.upper,
+            explanation=explain.sentence(
+                user, story, self.model.specs, start, end, self.model.timezone, compared, self._peers(row)[0],
+                continues,
+            ),
+            self_percentile=compared.self_percentile, peer_percentile=compared.peer_percentile,
+            all_percentile=compared.all_percentile, peer_count=compared.peer_count, continues=continues,
+        )  # fmt: skip
+
+    def _peers(self, row: int) -> tuple[str, NDArray[np.bool_]]:
+        """The name of the user's peer group and who of the reference is in it."""
+        others = np.array([user != self.panel.users[row] for user in self.reference.users], dtype=bool)
+        cohort = int(self.states.cohort[row])
+        mates = others & (self.reference.cohort == cohort)
+        if cohort == EVERYONE or mates.sum() < LEAST_PEERS:
+            return cohorts.name_of(EVERYONE), others
+        return cohorts.name_of(cohort), mates
+
+    def compared(self, row: int, first: int, last: int, evidence: float) -> explain.Compared:
+        """The evidence among own past, peers and everyone in the same hours."""
+        past = self.states.past[row].astype(np.float64)
+        bin_of = min(int(evidence / BIN_WIDTH), HISTORY_BINS - 1)
+        own = 100 * past[:bin_of].sum() / past.sum() if past.sum() else 50.0
+        _, mates = self._peers(row)
+        others = np.array([user != self.panel.users[row] for user in self.reference.users], dtype=bool)
+        highest = self.reference.evidence[:, first:last].max(1) if len(others) else np.zeros(0)
+        return explain.Compared(
+            round(float(own), 2), _percentile(highest[mates], evidence), _percentile(highest[others], evidence),
+            int(mates.sum()),
+        )  # fmt: skip
+
+    def user_month(
+        self, row: int, scores: NDArray[np.float32], p_values: NDArray[np.float32], flags: list[Flag]
+    ) -> UserMonth:
+        """How far the user's month was from normal."""
+        user, present = self.panel.users[row], self.panel.present[row]
+        name, mates = self._peers(row)
+        if not self.known[row].any():
+            return UserMonth(user, name, 0.0, 1.0, 0, None, "", 50.0, 50.0, 50.0, int(mates.sum()), 0.0, "no_rows")
+        own = [flag for flag in flags if flag.user_id == user]
+        worst = int(scores.argmax())
+        evidence = float(self.scanned.evidence[row].max())
+        compared = self.compared(row, 0, len(scores), evidence)
+        named = ";".join(dict.fromkeys(m for flag in own for m in flag.metrics.split(";")))
+        known = float(self.panel.mask[row][present].any(-1).mean())
+        days = float(self.states.twin.days[row])
+        return UserMonth(
+            user, name, explain.rounded(float(scores[worst])), explain.rounded(float(p_values[worst])), len(own),
+            dt.datetime.fromtimestamp(int(self.panel.grid.times[worst]), tz=dt.UTC), named,
+            compared.self_percentile, compared.peer_percentile, compared.all_percentile, compared.peer_count,
+            round(known * (1 - float(np.exp(-days / CONFIDENT_DAYS))), 3),
+        )  # fmt: skip
+
+
+def _percentile(others: NDArray[np.float32], evidence: float) -> float:
+    """The share of others below, 0 to 100; 50 where there are none."""
+    return round(100 * float(np.mean(others < evidence)), 2) if len(others) else 50.0

@@ -1,0 +1,195 @@
+"""Says of a flagged window what was odd, how much, and in which way; every number is a column."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from anomaly.panel import DAY_SECONDS
+from anomaly.records import SEVERITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from anomaly.likelihoods.hurdle import HurdleLogistic
+    from anomaly.likelihoods.links import Links
+    from anomaly.metrics import MetricSpec
+    from anomaly.scan import Channel
+
+DRAWS = 400
+INTERVAL = (0.025, 0.975)
+LEAST_SHARE = 0.15  # of the surprise, for a metric to be named
+DRIFT_DAYS = 3.0  # longer than this is a drift, not a burst
+USED = 0.5  # discounted past uses under which a behaviour is new
+KNOWN_DAYS = 7.0  # days of history that it takes to call something new
+ODD_HOURS = 0.05  # usual rate of activity under which hours are odd ones
+SILENT = 0.5  # of what was expected; less is a silence
+SEVERITY_AT = (1.0, 1.5, 2.0, 3.0)  # lowest score of each severity
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A metric over a flag, in its unit: totals, or means where totals mean nothing."""
+
+    observed: float
+    expected: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a flag is about. metrics: positions, the largest share of the surprise first."""
+
+    metrics: tuple[int, ...]
+    direction: str
+    kind: str
+    size: Size
+
+
+def severity_of(score: float) -> str:
+    """The band of a score of 1 or more."""
+    return [name for name, least in zip(SEVERITIES, SEVERITY_AT, strict=True) if score >= least or least == 1.0][-1]
+
+
+def rounded(value: float) -> float:
+    """Six significant digits: what differs beyond them is no difference."""
+    return float(f"{value:.6g}")
+
+
+def blame(
+    channel: Channel, marginal: NDArray[np.float32], joint: NDArray[np.float32]
+) -> tuple[tuple[int, ...], str]:
+    """Which metrics carry the surprise of a window, and in which direction.
+
+    Args: marginal, joint: (steps, metrics) deviations within the window.
+    """
+    total = marginal.sum(0, dtype=np.float64)
+    if channel.sign == 0:
+        weight = np.square(joint, dtype=np.float64).sum(0)
+    else:
+        weight = np.maximum(channel.sign * total, 0)
+        if channel.metric >= 0:
+            weight[channel.metric] = max(weight[channel.metric], weight.max()) + 1e-9
+    order = np.argsort(-weight, kind="stable")
+    least = LEAST_SHARE * weight.sum()
+    named = tuple(int(m) for m in order if weight[m] >= least and weight[m] > 0) or (int(order[0]),)
+    if channel.sign != 0:
+        return named, "up" if channel.sign > 0 else "down"
+    signs = {bool(total[m] > 0) for m in named}
+    return named, "both" if len(signs) > 1 else ("up" if signs.pop() else "down")
+
+
+def size_of(
+    metric: int, spec: MetricSpec, values: NDArray[np.float32], mask: NDArray[np.bool_],
+    said: HurdleLogistic, links: Links, seed: int,
+) -> Size:  # fmt: skip
+    """Observed against expected over a window, by simulation from the twin's forecast.
+
+    Args: values, mask, said: (steps, metrics). The twin knows nothing of the window itself, so its
+    expectation is not drawn along by the incident. Interval of 95 %.
+    """
+    known = mask[:, metric]
+    observed = values[known, metric].astype(np.float64)
+    draws = said.sample(np.random.default_rng(seed), DRAWS)[:, known]
+    simulated = links.inverse(draws)[..., metric].astype(np.float64)
+    simulated = np.where(np.isfinite(simulated), simulated, 0)
+    combine = np.sum if spec.kind == "count" else np.mean
+    if not known.any():
+        return Size(0.0, 0.0, 0.0, 0.0)
+    totals = combine(simulated, axis=1)
+    lower, middle, upper = np.quantile(totals, (INTERVAL[0], 0.5, INTERVAL[1]))
+    if links.ticks[metric] == 1:
+        lower, middle, upper = np.round((lower, middle, upper))
+    return Size(rounded(float(combine(observed))), rounded(middle), rounded(lower), rounded(upper))
+
+
+def kind_of(
+    channel: Channel, direction: str, named: Sequence[int], marginal: NDArray[np.float32], size: Size,
+    said_rate: NDArray[np.float64], hurdle: bool, used: float, days_known: float, step: int,
+) -> str:  # fmt: skip
+    """The kind of anomaly. used: discounted past uses of the first metric by this user."""
+    length_days = len(marginal) * step / DAY_SECONDS
+    strongest = np.abs(marginal.sum(0) / np.sqrt(max(len(marginal), 1))).max()
+    if channel.sign == 0 and len(named) > 1 and strongest < 3:
+        return "combination"
+    if direction == "down":
+        return "silence" if size.observed < SILENT * size.expected else "drift"
+    if hurdle and used < USED and days_known >= KNOWN_DAYS:
+        return "new"
+    if length_days > DRIFT_DAYS:
+        return "drift"
+    if hurdle and step < DAY_SECONDS and float(said_rate.mean()) < ODD_HOURS:
+        return "shift"
+    return "burst"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Percentiles (0 to 100) of a flag's evidence among own past, peers and everyone."""
+
+    self_percentile: float
+    peer_percentile: float
+    all_percentile: float
+    peer_count: int
+
+
+def sentence(
+    user: str, story: Story, specs: Sequence[MetricSpec], start: dt.datetime, end: dt.datetime,
+    timezone: str, compared: Compared, cohort: str, continues: bool,
+) -> str:  # fmt: skip
+    """One plain sentence or two, in which every number is one of the flag's columns."""
+    spec = specs[story.metrics[0]]
+    size = story.size
+    what = "total" if spec.kind == "count" else "mean"
+    others = ", ".join(specs[m].name for m in story.metrics[1:])
+    peers = "users" if cohort == "everyone" else f"members of {cohort}"
+    text = (
+        f"{user}: {_opening(story.kind)} {spec.name} {what} {_number(size.observed)} {_when(start, end, timezone)}; "
+        f"{_number(size.lower)} to {_number(size.upper)} expected, {_number(size.expected)} most likely."
+    )
+    if others:
+        text += f" Also odd: {others}."
+    text += f" More surprising than {compared.self_percentile:g} % of the user's own past"
+    if compared.peer_count:
+        text += f" and than {compared.peer_percentile:g} % of {compared.peer_count} other {peers} at that time"
+    text += "."
+    return text + (" It reaches the month's end and may continue." if continues else "")
+
+
+def _opening(kind: str) -> str:
+    return {
+        "burst": "unusually much:", "silence": "unusually little:", "shift": "activity at unusual hours:",
+        "drift": "a lasting change:", "new": "never seen before from this user:",
+        "combination": "an unusual combination:",
+    }[kind]  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
+
+
+def _when(start: dt.datetime, end: dt.datetime, timezone: str) -> str:
+    zone = ZoneInfo(timezone)
+    first, last = start.astimezone(zone), end.astimezone(zone)
+    whole = first.time() == last.time() == dt.time(0)
+    if whole and last - first <= dt.timedelta(days=1, hours=1):
+        return f"on {first:%-d %B %Y} ({timezone})"
+    if whole:
+        return f"from {first:%-d %B %Y} to before {last:%-d %B %Y} ({timezone})"
+    if first.date() == last.date():
+        return f"between {first:%H:%M} and {last:%H:%M} on {first:%-d %B %Y} ({timezone})"
+    return f"between {first:%H:%M on %-d %B %Y} and {last:%H:%M on %-d %B %Y} ({timezone})"
+
+
+def flag_id(user: str, start: dt.datetime, metrics: str, month: str, configuration: str) -> str:
+    """A hash of the natural key: the same flag has the same id everywhere."""
+    key = "\0".join((user, start.isoformat(), metrics, month, configuration))
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,97 @@
+"""What the network is shown at each step, and what it is held to.
+
+Everything is relative to the twin's forecast, so that one network serves users of any size and
+metrics of any unit: a value is shown as deviations from what the twin expected of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomaly.calendar import FEATURES as CALENDAR_FEATURES
+from anomaly.likelihoods.hurdle import HurdleLogistic
+from anomaly.twin import TwinForecast
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from anomaly.likelihoods.links import Links
+    from anomaly.panel import Panel
+
+CLIP = np.float32(6.0)  # deviations: beyond, more says nothing new and would shake the gradients
+OUTPUTS = 3  # corrections per metric: to the rate's logit, the location, the log of the spread
+PER_METRIC = 4
+LOGIT_UNIT = np.float32(4.0)
+MAX_CORRECTION = np.float32(8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A panel on the linked scale: (users, steps, metrics) active, low, high (ends), mask."""
+
+    active: NDArray[np.bool_]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+    @property
+    def middle(self) -> NDArray[np.float32]:
+        """The linked size; meaningless where not active."""
+        return np.float32(0.5) * (self.low + self.high)
+
+    def steps(self, first: int, last: int) -> Observed:
+        """Steps first (inclusive) to last (exclusive)."""
+        part = np.s_[:, first:last]
+        return Observed(self.active[part], self.low[part], self.high[part], self.mask[part])
+
+
+def observe(panel: Panel, links: Links) -> Observed:
+    """The panel on the linked scale; what lies outside a user's presence is unknown."""
+    mask = panel.mask & panel.present[..., None]
+    low, high = links.bounds(panel.values)
+    return Observed(links.active(panel.values, mask), low, high, mask)
+
+
+def current(seen: Observed, said: TwinForecast, hurdle: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(users, steps, 2 metrics): deviations of size, then of activity, from the twin's forecast."""
+    size = np.clip((seen.middle - said.location) / said.spread, -CLIP, CLIP)
+    rate = 1 / (1 + np.exp(-said.active_logit))
+    happened = np.where(seen.mask & hurdle, seen.active - rate, 0)
+    return np.concatenate([np.where(seen.active, size, 0), happened], axis=-1).astype(np.float32)
+
+
+def inputs(
+    lagged: NDArray[np.float32],
+    said: TwinForecast,
+    level: NDArray[np.float32],
+    calendar: NDArray[np.float32],
+    days: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """(users, steps, features), of things known before the step.
+
+    Args: lagged: `current` of a horizon earlier; level: (users, metrics) own mean sizes; calendar:
+    (users, steps, CALENDAR_FEATURES); days: (users,) lived through before these steps.
+    """
+    apart = np.clip((said.location - level[:, None, :]) / said.spread, -CLIP, CLIP)
+    experience = np.broadcast_to(np.log1p(days)[:, None, None] / LOGIT_UNIT, (*apart.shape[:2], 1))
+    parts = [lagged, np.clip(said.active_logit, -10, 10) / LOGIT_UNIT, apart, calendar, experience]
+    return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def input_size(metrics: int) -> int:
+    """How many features a step has."""
+    return PER_METRIC * metrics + CALENDAR_FEATURES + 1
+
+
+def corrected(said: TwinForecast, corrections: NDArray[np.float32]) -> HurdleLogistic:
+    """The twin's forecast with the network's corrections, (users, steps, metrics, OUTPUTS)."""
+    moved = np.clip(corrections, -MAX_CORRECTION, MAX_CORRECTION)
+    base = said.likelihood()
+    return HurdleLogistic(
+        said.active_logit + moved[..., 0],
+        said.location + said.spread * moved[..., 1],
+        base.scale * np.exp(np.clip(moved[..., 2], -3, 3)),
+    )

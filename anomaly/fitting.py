@@ -1,0 +1,325 @@
+"""fit: history in, model out. Learns the twin's prior, the network, calibration and the threshold.
+
+History is cut in time: the network trains on the earlier part; how surprising things usually are is
+measured on the later part, which training did not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomaly import cohorts, features, scan, surprise, twin
+from anomaly.calendar import CalendarContext, LocalCalendar, local_calendar, slot_count
+from anomaly.calibration import CentralMap, TailMap, calibration_error, fit_central, fit_tail
+from anomaly.exceptions import DataError
+from anomaly.likelihoods.links import Links
+from anomaly.model import Model, Summary
+from anomaly.months import parse_duration
+from anomaly.networks.runtime import Network
+from anomaly.networks.spec import NetworkSpec, refuse_unserved
+from anomaly.panel import DAY_SECONDS
+from anomaly.progress import SILENT
+from anomaly.reading import days_of, read, twin_days
+from anomaly.scanning import chunk_deviations, chunks_of, scan_panel
+from anomaly.states import States
+from anomaly.thresholds import budget
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from anomaly.metrics import MetricSpec
+    from anomaly.panel import Panel
+    from anomaly.progress import Progress
+    from anomaly.settings import ModelSettings, Settings
+    from anomaly.twin import TwinPrior, TwinState
+
+TRAIN_SHARE = 0.75  # of history in time; the rest validates and calibrates
+LEAST_STEPS = 48  # a history shorter than this says nothing
+MOST_CELLS = 12_000_000  # users x steps x metrics held while training; more users are not needed
+MOST_BATCH = 128
+SAMPLE = 400_000  # values that a tail is fitted to
+FEW_USERS = 20  # below, a budget per user-months says nothing
+TAIL_UNIT = 1_000  # steps
+MONTH_DAYS = 30.44
+
+
+def fit(
+    history: Panel,
+    specs: Mapping[str, MetricSpec],
+    calendar: CalendarContext,
+    settings: Settings,
+    seed: int,
+    progress: Progress = SILENT,
+) -> Model:
+    """Learn from history: a panel of (sampled) users over all steps before the scored ones.
+
+    Raises: DataError if history is too short; SettingsError if the network cannot be served.
+    """
+    refuse_unserved(settings.model)
+    _refuse_short(history)
+    history = _bounded(history)
+    ordered = tuple(specs[metric] for metric in history.metrics)
+    split = _split(history, calendar.timezone)
+    ready = _prepare(history, ordered, calendar, settings, split, progress)
+    spec = NetworkSpec(
+        settings.model.cell, settings.model.layers, settings.model.units,
+        features.input_size(len(ordered)), len(ordered), _batch_size(len(history.users)),
+    )  # fmt: skip
+    with progress.track("training", settings.model.steps) as advance:
+        from anomaly.networks import training
+
+        trained = training.train(ready.data, spec, settings.model, seed, advance)
+    return _calibrated(history, ordered, calendar, settings, seed, ready, spec, trained, split, progress)
+
+
+def _refuse_short(history: Panel) -> None:
+    if len(history.grid) < LEAST_STEPS or not history.mask.any():
+        raise DataError(
+            f"history: {len(history.grid)} steps of {history.grid.step} s before the scored part, at least "
+            f"{LEAST_STEPS} with data are needed. Import earlier data, or score a later month."
+        )
+
+
+def _bounded(history: Panel) -> Panel:
+    """As many users as memory allows, chosen evenly over their order."""
+    most = max(1, MOST_CELLS // (len(history.grid) * len(history.metrics)))
+    if len(history.users) <= most:
+        return history
+    return history.take(np.linspace(0, len(history.users) - 1, most).astype(np.int64))
+
+
+def _batch_size(users: int) -> int:
+    size = 1
+    while size < min(users, MOST_BATCH):
+        size *= 2
+    return size
+
+
+def _split(history: Panel, timezone: str) -> int:
+    """The step at which later history begins: a day's start where there are enough days."""
+    steps = len(history.grid)
+    starts = np.array([first for first, _ in days_of(history.grid, timezone)])
+    target = int(steps * TRAIN_SHARE)
+    inside = starts[(starts > steps // 2) & (starts < steps * 0.9)]
+    return int(inside[np.abs(inside - target).argmin()]) if len(inside) else target
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    links: Links
+    prior: TwinPrior
+    state: TwinState
+    horizon: int
+    data: object
+
+
+def _prepare(
+    history: Panel, specs: Sequence[MetricSpec], context: CalendarContext, settings: Settings,
+    split: int, progress: Progress,
+) -> _Ready:  # fmt: skip
+    """Run the twin over history and lay out what the network trains on."""
+    from anomaly.networks.training import TrainingData
+
+    links = Links.fit(specs, history.values, history.mask & history.present[..., None])
+    seen = features.observe(history, links)
+    calendar = local_calendar(history.users, history.grid, context)
+    prior = _prior(seen, calendar, links, history.grid.step, split)
+    horizon = horizon_steps(settings.model, history.grid.step)
+    users, steps, metrics = history.shape
+    shown = np.zeros((users, steps + horizon, 2 * metrics), np.float32)
+    inputs = np.empty((users, steps, features.input_size(metrics)), np.float16)
+    said = [np.empty(history.shape, np.float32) for _ in range(3)]
+    state = twin.TwinState.empty(users, slot_count(history.grid.step), metrics)
+    days = days_of(history.grid, context.timezone)
+    with progress.track("learning habits", len(days)) as advance:
+        for day in twin_days(seen, calendar, days, history.grid.step, state, prior):
+            at = np.s_[:, day.first : day.last]
+            part = seen.steps(day.first, day.last)
+            shown[:, day.first + horizon : day.last + horizon] = features.current(part, day.said, links.hurdle)
+            inputs[at] = features.inputs(shown[at], day.said, day.level, calendar.features[at], day.days)
+            for array, value in zip(said, (day.said.active_logit, day.said.location, day.said.spread), strict=True):
+                array[at] = value
+            state = day.after
+            advance(1)
+    data = TrainingData.of(inputs, shown[:, horizon:], seen, twin.TwinForecast(*said), split)
+    return _Ready(links, prior, state, horizon, data)
+
+
+def horizon_steps(model: ModelSettings, step: int) -> int:
+    """How many steps lie between what the network has read and what it forecasts."""
+    if model.horizon == "auto":
+        return 1
+    return max(1, round(parse_duration(model.horizon).total_seconds() / step))
+
+
+def _prior(
+    seen: features.Observed, calendar: LocalCalendar, links: Links, step: int, split: int
+) -> TwinPrior:
+    early = seen.steps(0, split)
+    width = np.array([_width(early, m) for m in range(early.mask.shape[-1])], dtype=np.float32)
+    return twin.fit_prior(
+        calendar.slot[:, :split], slot_count(step), early.active, early.middle, early.mask, links.hurdle, width
+    )
+
+
+def _width(seen: features.Observed, metric: int) -> float:
+    """The usual linked width of an observed value: no spread is finer than the resolution."""
+    active = seen.active[..., metric]
+    if not active.any():
+        return 1e-3
+    return float(np.median((seen.high[..., metric] - seen.low[..., metric])[active])) / 4
+
+
+def _calibrated(
+    history: Panel, specs: tuple[MetricSpec, ...], context: CalendarContext, settings: Settings, seed: int,
+    ready: _Ready, spec: NetworkSpec, trained: object, split: int, progress: Progress,
+) -> Model:  # fmt: skip
+    """Read history with the network, and measure what is usual on the later part of it."""
+    from anomaly.networks.training import Trained
+
+    assert isinstance(trained, Trained)
+    blank = _blank(history, specs, context, ready, spec, trained, settings, seed)
+    start = States.empty(blank, history.users)
+    with progress.track("calibrating", 3) as advance:
+        reading, _ = read(history, ready.links, ready.prior, blank.network, context.timezone, start, context)
+        later = np.s_[:, split:]
+        central = tuple(
+            fit_central(_sample(odds[later][..., m]))
+            for odds in (reading.marginal, reading.joint)
+            for m in range(len(specs))
+        )
+        advance(1)
+        known = history.present & history.mask.any(-1)
+        marginal, joint, _ = shocks(reading.marginal, reading.joint, central, known)
+        usual, tails = _windows(blank, history, marginal, joint, known, start, split)
+        advance(1)
+        model = _replace(blank, central=central, usual=usual, tails=tails)
+        scanned, _ = scan_panel(model, history.grid, marginal, joint, known, start)
+        evidence = scanned.evidence[later]
+        final = fit_tail(_sample(np.where(known[later], evidence, np.nan)))
+        level = _level(settings, history, scanned.evidence, known, split, context.timezone)
+        advance(1)
+    tested = -np.log10(1 - _normal_cdf(marginal[:, split:][known[:, split:]]) + 1e-12)
+    summary = Summary(
+        history.grid.start, history.grid.end, len(history.users), seed, trained.validation_loss,
+        trained.twin_loss, calibration_error(tested.ravel().astype(np.float32)), trained.steps, trained.stopped,
+    )  # fmt: skip
+    return _replace(model, final=final, level=max(level, float(final.scores[0]) + 1e-3), summary=summary)
+
+
+def _normal_cdf(deviation: NDArray[np.float32]) -> NDArray[np.float64]:
+    from scipy.special import ndtr
+
+    return np.asarray(ndtr(deviation.astype(np.float64)))
+
+
+def _replace(model: Model, **changes: object) -> Model:
+    from dataclasses import replace
+
+    return replace(model, **changes)  # type: ignore[arg-type]
+
+
+def _blank(
+    history: Panel, specs: tuple[MetricSpec, ...], context: CalendarContext, ready: _Ready,
+    spec: NetworkSpec, trained: object, settings: Settings, seed: int,
+) -> Model:  # fmt: skip
+    """The model before calibration: what reading needs is there, the rest is empty."""
+    nothing = TailMap(np.array([0, 1], np.float32), np.zeros(2, np.float32))
+    empty = np.zeros((0, 0), np.float32)
+    centres, scale = cohorts.fit(ready.state, ready.prior, settings.cohorts.count, seed)
+    return Model(
+        history.metrics, specs, history.grid.step, context.timezone, ready.horizon, spec, ready.links,
+        ready.prior, (), scan.Usual(empty, empty), (), nothing, 0.0, centres, scale, trained.onnx,  # type: ignore[attr-defined]
+        Summary(0, 0, 0, seed, 0.0, 0.0, 0.0, 0, ""),
+    )  # fmt: skip
+
+
+def shocks(
+    marginal: NDArray[np.float32], joint: NDArray[np.float32], central: Sequence[CentralMap],
+    known: NDArray[np.bool_],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Calibrated deviations with what happened to everyone taken off, and that (steps, 2 metrics)."""
+    metrics = marginal.shape[-1]
+    alone = surprise.deviations(marginal, central[:metrics])
+    chained = surprise.deviations(joint, central[metrics:])
+    common = np.concatenate([surprise.common_shock(alone, known), surprise.common_shock(chained, known)], axis=-1)
+    return take_off(alone, common[:, :metrics]), take_off(chained, common[:, metrics:]), common
+
+
+def take_off(deviation: NDArray[np.float32], common: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Deviations less the common shock (steps, metrics); what is unknown stays 0."""
+    return np.where(deviation != 0, deviation - common, 0).astype(np.float32)
+
+
+def _windows(
+    model: Model, history: Panel, marginal: NDArray[np.float32], joint: NDArray[np.float32],
+    known: NDArray[np.bool_], start: States, split: int,
+) -> tuple[scan.Usual, tuple[tuple[TailMap, ...], ...]]:  # fmt: skip
+    """Everybody's usual window sums, then the tails of sums against own history, on later history."""
+    channels, lengths = model.channels, model.lengths
+    chunks = chunks_of(history.grid, model.timezone)
+    shape = (len(channels), len(lengths))
+    flat = scan.Usual(np.zeros(shape, np.float32), np.ones(shape, np.float32))
+    stride = max(1, int(known.size * shape[0] * shape[1] / (40 * SAMPLE)))
+    first_pass = [
+        chunk.sums[:, ::stride][known[:, chunk.first : chunk.last : stride]]
+        for chunk in chunk_deviations(
+            marginal, joint, known, chunks, history.grid.step, start, channels, lengths, flat
+        )
+        if chunk.first < split
+    ]
+    sums = np.concatenate(first_pass)
+    usual = scan.Usual(
+        sums.mean(0, dtype=np.float64).astype(np.float32),
+        np.maximum(sums.std(0, dtype=np.float64), 1e-3).astype(np.float32),
+    )
+    parts = []
+    for chunk in chunk_deviations(
+        marginal, joint, known, chunks, history.grid.step, start, channels, lengths, usual
+    ):
+        begin = max(0, split - chunk.first)
+        if chunk.last > split:
+            parts.append(chunk.deviation[:, begin:][known[:, chunk.first + begin : chunk.last]])
+    fresh = np.concatenate(parts)
+    tails = tuple(
+        tuple(fit_tail(_sample(fresh[:, c, n])) for n in range(len(lengths))) for c in range(len(channels))
+    )
+    return usual, tails
+
+
+def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At most SAMPLE values, evenly spread."""
+    flat = values.ravel()
+    flat = flat[np.isfinite(flat)]
+    return flat[:: max(1, len(flat) // SAMPLE)]
+
+
+def _level(
+    settings: Settings, history: Panel, evidence: NDArray[np.float32], known: NDArray[np.bool_],
+    split: int, timezone: str,
+) -> float:  # fmt: skip
+    """The evidence at which flags begin, from the highest of each user and block of later history."""
+    kind = settings.threshold.kind or ("budget" if len(history.users) >= FEW_USERS else "tail")
+    later, seen = evidence[:, split:], known[:, split:]
+    steps = later.shape[1]
+    per_day = max(1, DAY_SECONDS // history.grid.step)
+    week = 7 * per_day
+    block = week if kind == "budget" and steps >= 2 * week else max(1, min(per_day, steps // 8))
+    blocks = [
+        np.where(seen[:, at : at + block].any(1), later[:, at : at + block].max(1), np.nan)
+        for at in range(0, steps - block + 1, block)
+    ]
+    maxima = np.concatenate(blocks)
+    maxima = maxima[np.isfinite(maxima)]
+    if kind == "budget":
+        days = block * history.grid.step / DAY_SECONDS
+        chance = settings.threshold.false_flags_per_1000_user_months / 1000 * days / MONTH_DAYS
+    else:
+        chance = settings.threshold.tail * block / TAIL_UNIT
+    return budget.level_for(maxima, chance)

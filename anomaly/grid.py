@@ -1,0 +1,228 @@
+"""Rows onto a grid: which step an observation falls in, and what each step then holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomaly.exceptions import DataError, UsageError
+from anomaly.metrics import set_aside_negatives
+from anomaly.months import local_days
+from anomaly.panel import DAY_SECONDS, Grid, Panel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from anomaly.metrics import MetricSpec
+    from anomaly.rows import Rows
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+MOST_CELLS = 2**31  # 8 GiB of values: a larger panel is a mistake in the step or the times
+EXACT_INTEGERS = 2.0**53  # float64 adds integers below this exactly, in any order
+# Steps people use, in seconds: 1 s to one week.
+SENSIBLE_STEPS = np.array(
+    [1, 2, 5, 10, 15, 20, 30]
+    + [60 * minutes for minutes in (1, 2, 3, 5, 10, 15, 20, 30)]
+    + [3_600 * hours for hours in (1, 2, 3, 4, 6, 8, 12)]
+    + [DAY_SECONDS, 7 * DAY_SECONDS]
+)
+REGULAR_SHARE = 0.95  # gaps that are whole multiples of a step, for the step to be the series' own
+MOST_SERIES = 200  # series looked at to find a step
+
+
+def make_grid(start: int, end: int, step: int, timezone: str) -> Grid:
+    """Lay steps over [start, end), seconds UTC.
+
+    Steps of whole days begin at local midnights, so that some last 23 or 25 hours; the first one
+    is the day that holds `start`. Shorter steps follow each other every `step` seconds from start.
+    Raises: UsageError if the step is not positive, or longer than a day and no number of days;
+        DataError if nothing lies between start and end.
+    """
+    if step <= 0 or (step > DAY_SECONDS and step % DAY_SECONDS):
+        raise UsageError(
+            f"grid step of {step} seconds: use a positive step, in whole days if longer than a day."
+        )
+    if end <= start:
+        raise DataError(f"grid: no time between {start} and {end}, seconds UTC. Widen the span.")
+    if step < DAY_SECONDS:
+        return Grid(np.arange(start, end, step, dtype=np.int64), step)
+    return Grid(local_days(start, end, timezone)[:: step // DAY_SECONDS], step)
+
+
+def to_panel(
+    rows: Rows,
+    grid: Grid,
+    metrics: tuple[str, ...],
+    specs: Mapping[str, MetricSpec],
+    first_seen: Mapping[str, int] | None = None,
+    users: Sequence[str] | None = None,
+    last_seen: Mapping[str, int] | None = None,
+    end: int | None = None,
+) -> Panel:
+    """Lay rows out as users x steps x metrics; the rows' order changes nothing.
+
+    Args: users: which, in this order (default: rows.user_names); others' rows are left out, as
+            are other metrics', rows outside the grid, and counts below zero.
+        first_seen, last_seen: seconds UTC of a user's first and last observation wherever; a user
+            exists from the step of the first to the step of the last. Defaults: the first in
+            `rows`, the grid's end.
+        end: rows from this instant on (seconds UTC) are left out. Default: grid.end. Give a
+            month's true end for daily grids, whose last day may last 23 or 25 hours.
+    Returns: float32 values; a step without a row holds 0, known where the metric's absence means
+        zero and the user exists, else unknown.
+    Raises: DataError if the panel would not fit in memory.
+    """
+    names = rows.user_names if users is None else tuple(users)
+    shape = (len(names), len(grid), len(metrics))
+    _refuse_giant(shape)
+    rows, _ = set_aside_negatives(rows, specs)
+    user = _places(rows.user_names, names)[rows.user_code]
+    metric = _places(rows.metric_names, metrics)[rows.metric_code]
+    step = _steps(grid, rows.observed_at, end)
+    first, last = _presence(names, user, step, grid, first_seen, last_seen)
+    values = np.zeros(shape, dtype=np.float32)
+    mask = np.zeros(shape, dtype=np.bool_)
+    inside = (user >= 0) & (metric >= 0) & (step >= 0) & (step < len(grid))
+    aggregates = np.array([specs[name].aggregate for name in metrics], dtype=object)
+    for aggregate in sorted(set(aggregates)):
+        chosen = inside & (aggregates == aggregate)[metric]
+        cell = (user[chosen] * shape[1] + step[chosen]) * shape[2] + metric[chosen]
+        cells, joined = _join(aggregate, cell, rows.observed_at[chosen], rows.value[chosen])
+        values.reshape(-1)[cells] = np.clip(joined, -FLOAT32_MAX, FLOAT32_MAX)
+        mask.reshape(-1)[cells] = True
+    panel = Panel(names, metrics, grid, values, mask, first, last)
+    for place, name in enumerate(metrics):
+        if specs[name].absent == "zero":
+            mask[:, :, place] |= panel.present
+    return panel
+
+
+def infer_step(rows: Rows) -> int:
+    """Find the step of the grid on which these rows were taken, in seconds.
+
+    The largest sensible step (1 s to 7 days) of which nearly all gaps within series are whole
+    multiples, if it is close to the usual gap or at least an hour; for evenly paced but jittering
+    series the usual gap, snapped; for events at any time an hour, or a day where they are rare.
+    """
+    gaps = _gaps(rows)
+    if len(gaps) == 0:
+        return 3_600
+    usual = float(np.median(gaps))
+    steps = np.union1d(SENSIBLE_STEPS, _commonest(gaps))
+    shares = np.array([np.mean(gaps % step == 0) for step in steps])
+    own = int(steps[shares >= REGULAR_SHARE].max(initial=1))
+    if own >= min(usual / 4, 3_600) and own > 1:
+        return own
+    low, high = np.quantile(gaps, [0.25, 0.75])
+    if high - low <= 0.25 * usual:
+        return int(SENSIBLE_STEPS[np.argmin(np.abs(np.log(SENSIBLE_STEPS / usual)))])
+    return 3_600 if usual <= DAY_SECONDS / 2 else DAY_SECONDS
+
+
+def _gaps(rows: Rows) -> NDArray[np.int64]:
+    """The positive gaps between a series' consecutive rows, seconds, of up to MOST_SERIES series."""
+    series = rows.user_code.astype(np.int64) * len(rows.metric_names) + rows.metric_code
+    known = np.unique(series)
+    kept = known[:: -(-len(known) // MOST_SERIES) or 1]
+    chosen = np.isin(series, kept) if len(kept) < len(known) else np.ones(len(rows), np.bool_)
+    series, times = series[chosen], rows.observed_at[chosen]
+    order = np.lexsort((times, series))
+    same = np.diff(series[order]) == 0
+    gaps: NDArray[np.int64] = np.diff(times[order])[same]
+    return gaps[gaps > 0].astype(np.int64, copy=False)
+
+
+def _commonest(gaps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The commonest gap, if days can be divided into it or it into days; else nothing."""
+    lengths, counts = np.unique(gaps, return_counts=True)
+    common = int(lengths[np.argmax(counts)])
+    fits = DAY_SECONDS % common == 0 or common % DAY_SECONDS == 0
+    return np.array([common] if fits else [], dtype=np.int64)
+
+
+def _refuse_giant(shape: tuple[int, int, int]) -> None:
+    if shape[0] * shape[1] * shape[2] > MOST_CELLS:
+        raise DataError(
+            f"panel: {shape[0]} users x {shape[1]} steps x {shape[2]} metrics do not fit in "
+            "memory. Use a longer step, fewer users at once, or leave metrics out."
+        )
+
+
+def _places(names: tuple[str, ...], among: tuple[str, ...]) -> NDArray[np.int64]:
+    """Where each name stands among others: (names,) int64, -1 where it does not."""
+    place = {name: at for at, name in enumerate(among)}
+    return np.array([place.get(name, -1) for name in names], dtype=np.int64)
+
+
+def _steps(grid: Grid, instants: NDArray[np.int64], end: int | None) -> NDArray[np.int64]:
+    """The step of each instant; -1 before the grid, len(grid) after it or from `end` on."""
+    stop = grid.end if end is None else end
+    if grid.step < DAY_SECONDS and grid.end - grid.start == len(grid) * grid.step:
+        found = np.clip((instants - grid.start) // grid.step, -1, len(grid) - 1)
+    else:
+        found = np.searchsorted(grid.times, instants, side="right") - 1
+    steps: NDArray[np.int64] = np.where(instants >= stop, len(grid), found)
+    return steps
+
+
+def _presence(
+    names: tuple[str, ...],
+    user: NDArray[np.int64],
+    step: NDArray[np.int64],
+    grid: Grid,
+    first_seen: Mapping[str, int] | None,
+    last_seen: Mapping[str, int] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Steps [first, last) of each user; rows widen what first_seen and last_seen say."""
+    length = len(grid)
+    known = user >= 0
+    first = np.full(len(names), length, dtype=np.int64)
+    np.minimum.at(first, user[known], step[known])
+    last = np.full(len(names), length if last_seen is None else 0, dtype=np.int64)
+    if last_seen is not None:
+        np.maximum.at(last, user[known], np.minimum(step[known] + 1, length))
+    for place, name in enumerate(names):
+        if first_seen is not None and name in first_seen:
+            first[place] = min(first[place], int(grid.index(first_seen[name])))
+        if last_seen is not None:
+            seen = int(grid.index(last_seen[name])) + 1 if name in last_seen else length
+            last[place] = max(last[place], min(seen, length))
+    first = np.clip(first, 0, length)
+    return first, np.maximum(last, first)
+
+
+def _join(
+    aggregate: str,
+    cell: NDArray[np.int64],
+    instants: NDArray[np.int64],
+    value: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The cells that have rows, rising, and what their rows come to."""
+    if len(cell) == 0:
+        return cell, value
+    if (cell[1:] < cell[:-1]).any():
+        order = np.argsort(cell, kind="stable")
+        cell, instants, value = cell[order], instants[order], value[order]
+    starts = np.flatnonzero(np.append(True, cell[1:] != cell[:-1]))
+    if len(starts) == len(cell):
+        return cell, value
+    if aggregate != "max" and not (aggregate == "sum" and _adds_exactly(value)):
+        order = np.lexsort((value, instants, cell))
+        value = value[order]
+    sizes = np.diff(np.append(starts, len(cell)))
+    if aggregate == "max":
+        joined = np.maximum.reduceat(value, starts)
+    elif aggregate == "last":
+        joined = value[starts + sizes - 1]
+    else:
+        joined = np.add.reduceat(value, starts)
+        joined = joined / sizes if aggregate == "mean" else joined
+    return cell[starts], joined
+
+
+def _adds_exactly(value: NDArray[np.float64]) -> bool:
+    """Whether a sum of these does not depend on their order."""
+    return bool(np.abs(value).sum() < EXACT_INTEGERS) and not (value % 1).any()

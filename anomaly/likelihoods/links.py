@@ -1,0 +1,95 @@
+"""Where a metric is roughly symmetric: logarithm for counts, logit for shares, itself for gauges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomaly.metrics import MetricSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHARE_EDGE = 1e-3  # shares are kept this far from 0 and 1, where the logit ends
+AMOUNT_TICK = 0.01  # relative resolution taken for amounts that are not whole numbers
+GAUGE_TICK = 1e-3  # resolution taken for gauges, as a share of their interquartile range
+TINY = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """How each metric is mapped onto the scale where sizes are modelled.
+
+    kinds: 'log', 'logit' or 'identity' for each metric.
+    ticks: (metrics,) resolution in the metric's unit; a value stands for all within half a tick.
+    hurdle: (metrics,) bool, True where zero (nothing happened) is modelled apart from the size.
+    """
+
+    kinds: tuple[str, ...]
+    ticks: NDArray[np.float32]
+    hurdle: NDArray[np.bool_]
+
+    @classmethod
+    def fit(cls, specs: Sequence[MetricSpec], values: NDArray[np.float32], mask: NDArray[np.bool_]) -> Links:
+        """Read resolutions off history: values and mask (users, steps, metrics)."""
+        kinds = tuple({"count": "log", "share": "logit", "gauge": "identity"}[s.kind] for s in specs)
+        ticks = [
+            _tick(kind, values[..., metric][mask[..., metric]]) for metric, kind in enumerate(kinds)
+        ]
+        return cls(kinds, np.array(ticks, dtype=np.float32), np.array([k == "log" for k in kinds]))
+
+    def active(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(..., metrics): True where there is a size to speak of."""
+        return mask & (~self.hurdle | (values > 0))
+
+    def bounds(self, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The linked ends of the interval that each value stands for, (..., metrics)."""
+        low, high = np.empty_like(values), np.empty_like(values)
+        for metric, kind in enumerate(self.kinds):
+            low[..., metric], high[..., metric] = self._bounds(kind, values[..., metric], self.ticks[metric])
+        return low, high
+
+    @staticmethod
+    def _bounds(
+        kind: str, value: NDArray[np.float32], tick: np.float32
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if kind == "log":
+            if tick > 0:
+                return np.log(np.maximum(value - tick / 2, tick / 2)), np.log(np.maximum(value, tick) + tick / 2)
+            middle = np.log(np.maximum(value, TINY))
+            return middle - AMOUNT_TICK / 2, middle + AMOUNT_TICK / 2
+        if kind == "logit":
+            share = np.clip(value, SHARE_EDGE, 1 - SHARE_EDGE)
+            middle = np.log(share / (1 - share))
+            return middle - AMOUNT_TICK / 2, middle + AMOUNT_TICK / 2
+        return value - tick / 2, value + tick / 2
+
+    def inverse(self, linked: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Back into each metric's unit, (..., metrics)."""
+        out = np.empty_like(linked)
+        for metric, kind in enumerate(self.kinds):
+            part = linked[..., metric]
+            if kind == "log":
+                out[..., metric] = np.exp(np.clip(part, -60, 60))
+            elif kind == "logit":
+                out[..., metric] = 1 / (1 + np.exp(-np.clip(part, -60, 60)))
+            else:
+                out[..., metric] = part
+        return out
+
+
+def _tick(kind: str, known: NDArray[np.float32]) -> float:
+    """Whole numbers resolve to 1, other amounts relatively (0), gauges to a share of their spread."""
+    if kind == "log":
+        return 1.0 if np.all(known == np.round(known)) else 0.0
+    if kind == "logit" or len(known) == 0:
+        return AMOUNT_TICK
+    low, high = np.quantile(known, (0.25, 0.75))
+    spread = float(high - low) or float(np.std(known))
+    scale = float(np.abs(np.median(known)))
+    return max(GAUGE_TICK * spread, TINY * scale, TINY)
+
+

@@ -1,0 +1,199 @@
+"""What training leaves behind, as plain files: no pickle, no code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anomaly.calendar import slot_count
+from anomaly.calibration import CentralMap, TailMap
+from anomaly.exceptions import ModelError
+from anomaly.likelihoods.links import Links
+from anomaly.metrics import MetricSpec
+from anomaly.networks.spec import NetworkSpec
+from anomaly.scan import Channel, Usual, channels_of, window_lengths
+from anomaly.states import Sizes
+from anomaly.twin import TwinPrior
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from anomaly.networks.runtime import Network
+
+FORMAT = 1  # rises when files written by an older version can no longer be read
+JSON_FILE, ARRAYS_FILE, ONNX_FILE = "model.json", "arrays.npz", "network.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was learnt from, and how well: recorded with every run that uses the model.
+
+    trained_from, trained_to: seconds UTC. Losses are mean negative log-likelihoods per known value
+    on later history, of the network and of its statistical twin. calibration_error: see
+    `anomaly.calibration`. stopped: why training ended.
+    """
+
+    trained_from: int
+    trained_to: int
+    users: int
+    seed: int
+    validation_loss: float
+    twin_loss: float
+    calibration_error: float
+    steps: int
+    stopped: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """One network for many users, with everything that turns its word into calibrated evidence.
+
+    central: for each metric by itself, then for each given those before it. tails: by channel and
+    length. final: evidence to surprise of a step. level: the evidence at which flags begin.
+    centres: (cohorts, profile) middles of the cohorts; centre_scale: (2, profile) mean and spread.
+    """
+
+    metrics: tuple[str, ...]
+    specs: tuple[MetricSpec, ...]
+    step: int
+    timezone: str
+    horizon: int
+    network_spec: NetworkSpec
+    links: Links
+    prior: TwinPrior
+    central: tuple[CentralMap, ...]
+    usual: Usual
+    tails: tuple[tuple[TailMap, ...], ...]
+    final: TailMap
+    level: float
+    centres: NDArray[np.float32]
+    centre_scale: NDArray[np.float32]
+    onnx: bytes
+    summary: Summary
+
+    @cached_property
+    def channels(self) -> tuple[Channel, ...]:
+        """Ways of looking, in the order of `tails`."""
+        return channels_of([spec.direction for spec in self.specs])
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Window lengths in steps, in the order of `tails`."""
+        return window_lengths(self.step)
+
+    @property
+    def sizes(self) -> Sizes:
+        """The dimensions of states."""
+        return Sizes(
+            slot_count(self.step), len(self.metrics), self.horizon, self.network_spec.state_arrays,
+            self.network_spec.units, self.lengths[-1], len(self.channels), len(self.lengths),
+        )  # fmt: skip
+
+    @cached_property
+    def network(self) -> Network:
+        """The network, ready to score."""
+        from anomaly.networks.runtime import Network
+
+        return Network(self.network_spec, self.onnx)
+
+    @cached_property
+    def version(self) -> str:
+        """The first 12 hex digits of the sha256 over all files: the same model, the same version."""
+        digest = hashlib.sha256()
+        for name, content in sorted(self.to_files().items()):
+            digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+        return digest.hexdigest()[:12]
+
+    def to_files(self) -> dict[str, bytes]:
+        """Names and contents; the same model gives the same bytes."""
+        head = {
+            "format": FORMAT, "metrics": self.metrics, "specs": [asdict(spec) for spec in self.specs],
+            "step": self.step, "timezone": self.timezone, "horizon": self.horizon,
+            "network": asdict(self.network_spec), "links": self.links.kinds, "level": self.level,
+            "summary": asdict(self.summary),
+        }  # fmt: skip
+        return {
+            JSON_FILE: json.dumps(head, indent=1, sort_keys=True).encode(),
+            ARRAYS_FILE: _npz(self._arrays()),
+            ONNX_FILE: self.onnx,
+        }
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        arrays = {
+            "ticks": self.links.ticks, "hurdle": self.links.hurdle, "rate": self.prior.rate,
+            "shape": self.prior.shape, "spread": self.prior.spread, "user_level": self.prior.level,
+            "tick": self.prior.tick, "usual_mean": self.usual.mean, "usual_spread": self.usual.spread,
+            "centres": self.centres, "centre_scale": self.centre_scale,
+        }  # fmt: skip
+        for name, tail in self._tail_maps().items():
+            arrays[name] = np.stack([tail.scores, tail.surprise])
+        return arrays
+
+    def _tail_maps(self) -> dict[str, TailMap]:
+        maps = {"final": self.final}
+        for i, central in enumerate(self.central):
+            maps[f"central_{i}_upper"], maps[f"central_{i}_lower"] = central.upper, central.lower
+        for c, row in enumerate(self.tails):
+            maps |= {f"tail_{c}_{length}": tail for length, tail in enumerate(row)}
+        return maps
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Model:
+        """Read a model back.
+
+        Raises: ModelError if a file is missing, damaged, not finite or of another format.
+        """
+        try:
+            return cls._read(files)
+        except (KeyError, ValueError, TypeError, OSError, EOFError, json.JSONDecodeError) as error:
+            raise ModelError(
+                f"the model's files cannot be read ({type(error).__name__}: {error}). Train again: anomaly run --force."
+            ) from error
+
+    @classmethod
+    def _read(cls, files: Mapping[str, bytes]) -> Model:
+        head = json.loads(files[JSON_FILE])
+        if head["format"] != FORMAT:
+            raise ModelError(f"the model is of format {head['format']}, this version reads {FORMAT}. Train again.")
+        with np.load(io.BytesIO(files[ARRAYS_FILE]), allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+        for name, array in arrays.items():
+            if not np.all(np.isfinite(array)):
+                raise ModelError(f"the model's {name} is not finite. Train again: anomaly run --force.")
+        specs = tuple(MetricSpec(**spec) for spec in head["specs"])
+        channels = len(channels_of([spec.direction for spec in specs]))
+        lengths = len(window_lengths(head["step"]))
+
+        def tail(name: str) -> TailMap:
+            return TailMap(arrays[name][0], arrays[name][1])
+
+        return cls(
+            metrics=tuple(head["metrics"]), specs=specs, step=head["step"], timezone=head["timezone"],
+            horizon=head["horizon"], network_spec=NetworkSpec(**head["network"]),
+            links=Links(tuple(head["links"]), arrays["ticks"], arrays["hurdle"]),
+            prior=TwinPrior(
+                arrays["rate"], arrays["shape"], arrays["spread"], arrays["user_level"], arrays["tick"],
+                arrays["hurdle"],
+            ),
+            central=tuple(
+                CentralMap(tail(f"central_{i}_upper"), tail(f"central_{i}_lower")) for i in range(2 * len(specs))
+            ),
+            usual=Usual(arrays["usual_mean"], arrays["usual_spread"]),
+            tails=tuple(tuple(tail(f"tail_{c}_{n}") for n in range(lengths)) for c in range(channels)),
+            final=tail("final"), level=head["level"], centres=arrays["centres"],
+            centre_scale=arrays["centre_scale"], onnx=files[ONNX_FILE], summary=Summary(**head["summary"]),
+        )  # fmt: skip
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """An .npz archive; numpy stamps every member with the same date, so equal arrays, equal bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(arrays))
+    return buffer.getvalue()

@@ -1,0 +1,244 @@
+"""What the page and the metrics ask of a store, without knowing which store it is.
+
+Rows are described by the attributes that are read; any object that has them will do. Times are
+aware datetimes in UTC. Every method raises SourceError where the database cannot be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping, Sequence
+
+    from anomaly.records import Band, Flag, UserMonth
+
+
+@dataclass(frozen=True, slots=True)
+class FlagFilter:
+    """Which flags to read; None does not filter. `metric` matches any metric of a flag."""
+
+    month: str | None = None
+    user: str | None = None
+    metric: str | None = None
+    severity: str | None = None
+    status: str | None = None
+    limit: int | None = None
+    offset: int = 0
+
+
+class FlagRow(Protocol):
+    """A visible flag and what has been said of it since."""
+
+    @property
+    def flag(self) -> Flag: ...
+    @property
+    def month(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def run_id(self) -> int: ...
+    @property
+    def run_state(self) -> str: ...
+    @property
+    def model_version(self) -> str | None: ...
+
+
+class UserMonthRow(Protocol):
+    """A user's month and its place among all users of that month; rank is None if not scored."""
+
+    @property
+    def month(self) -> str: ...
+    @property
+    def rank(self) -> int | None: ...
+    @property
+    def user_month(self) -> UserMonth: ...
+
+
+class RunRow(Protocol):
+    """One run of the ledger. rows_rejected and users_skipped count by reason."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def job(self) -> str: ...
+    @property
+    def month(self) -> str | None: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def planned_for(self) -> dt.datetime | None: ...
+    @property
+    def started_at(self) -> dt.datetime | None: ...
+    @property
+    def finished_at(self) -> dt.datetime | None: ...
+    @property
+    def rows_read(self) -> int: ...
+    @property
+    def rows_rejected(self) -> Mapping[str, int]: ...
+    @property
+    def users_scored(self) -> int: ...
+    @property
+    def users_skipped(self) -> Mapping[str, int]: ...
+    @property
+    def flags(self) -> int: ...
+    @property
+    def watermark(self) -> dt.datetime | None: ...
+    @property
+    def model_version(self) -> str | None: ...
+    @property
+    def configuration(self) -> str: ...
+    @property
+    def code_version(self) -> str: ...
+    @property
+    def seconds(self) -> float | None: ...
+    @property
+    def note(self) -> str | None: ...
+
+
+class DurationRow(Protocol):
+    """How long one stage of one job took, over all runs.
+
+    counts: as many as there are bounds: stages that took no longer than each. count: all stages.
+    """
+
+    @property
+    def job(self) -> str: ...
+    @property
+    def stage(self) -> str: ...
+    @property
+    def counts(self) -> Sequence[int]: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+class ModelRow(Protocol):
+    """A model of the registry."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def trained_to(self) -> dt.datetime: ...
+    @property
+    def validation_loss(self) -> float | None: ...
+    @property
+    def calibration_error(self) -> float | None: ...
+    @property
+    def twin_loss(self) -> float | None: ...
+    @property
+    def registered_at(self) -> dt.datetime: ...
+
+
+class TotalsRow(Protocol):
+    """Sums over every run that ended, superseded or not: they never fall."""
+
+    @property
+    def runs(self) -> Mapping[tuple[str, str], int]: ...
+    @property
+    def rows_read(self) -> Mapping[str, int]: ...
+    @property
+    def rows_rejected(self) -> Mapping[str, int]: ...
+    @property
+    def users_scored(self) -> int: ...
+    @property
+    def users_skipped(self) -> Mapping[str, int]: ...
+    @property
+    def flags(self) -> Mapping[tuple[str, str], int]: ...
+    @property
+    def missed(self) -> Mapping[str, int]: ...
+    @property
+    def notifications(self) -> Mapping[tuple[str, str], int]: ...
+
+
+class FlagReader(Protocol):
+    """What analysts see: flags of the current runs, and every user's month."""
+
+    def select(self, filters: FlagFilter) -> Sequence[FlagRow]:
+        """The flags that pass, by falling score, then flag_id."""
+        ...
+
+    def get(self, flag_id: str) -> FlagRow:
+        """One flag. Raises: UsageError if there is none of this id."""
+        ...
+
+    def series(self, flag_id: str) -> Band | None:
+        """The series stored with a flag, or None where none was."""
+        ...
+
+    def user_months(
+        self, month: str, user: str | None = None, *, limit: int | None = None, offset: int = 0
+    ) -> Sequence[UserMonthRow]:
+        """Users of a month by rank, then those not scored."""
+        ...
+
+    def precision(self) -> float | None:
+        """The share of judged flags that were real, or None where none was judged."""
+        ...
+
+
+class LedgerReader(Protocol):
+    """What ran, and how it ended."""
+
+    def month_states(self, limit: int = ...) -> Sequence[RunRow]:
+        """The run that speaks for each month, the newest month first."""
+        ...
+
+    def runs(
+        self,
+        job: str | None = None,
+        month: str | None = None,
+        states: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> Sequence[RunRow]:
+        """Runs, the newest first."""
+        ...
+
+    def last_successes(self) -> Sequence[RunRow]:
+        """The newest complete or provisional run of each job."""
+        ...
+
+    def watermarks(self) -> Mapping[str, dt.datetime]:
+        """How far each source has been read."""
+        ...
+
+    def totals(self) -> TotalsRow:
+        """Sums over all runs that ended."""
+        ...
+
+    def durations(self, bounds: Sequence[float]) -> Sequence[DurationRow]:
+        """How long stages took, counted into buckets with these upper bounds in seconds."""
+        ...
+
+    def flags_per_thousand_user_months(self) -> float | None:
+        """Flags of the newest complete month per thousand users scored in it."""
+        ...
+
+
+class ModelReader(Protocol):
+    """The registry of models."""
+
+    def champion(self) -> ModelRow | None:
+        """The model that the next run scores with."""
+        ...
+
+
+class WebStore(Protocol):
+    """What the pages and the API read."""
+
+    @property
+    def flags(self) -> FlagReader: ...
+    @property
+    def ledger(self) -> LedgerReader: ...
+
+
+class MetricStore(WebStore, Protocol):
+    """What the metrics are read from."""
+
+    @property
+    def models(self) -> ModelReader: ...

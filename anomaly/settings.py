@@ -1,0 +1,398 @@
+"""Every setting of the product, typed, with its default and its meaning.
+
+Read from `anomaly.toml` (or the file named by ANOMALY_CONFIG); each key can be overridden from the
+environment as ANOMALY_SECTION__KEY. Unknown keys are errors, so that a misspelt one cannot pass.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from anomaly.exceptions import SettingsError, UsageError
+from anomaly.months import parse_duration, zone
+
+DEFAULT_CONFIG = "anomaly.toml"
+PREFIX = "ANOMALY_"
+CONFIG_VARIABLE = "ANOMALY_CONFIG"
+RESULT_SECTIONS = ("grid", "metric", "calendar", "cohorts", "model", "threshold")
+DAY_SECONDS = 86_400
+CRON_FIELDS = 5
+_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_CRON_NAMES = frozenset(
+    "jan feb mar apr may jun jul aug sep oct nov dec mon tue wed thu fri sat sun".split()
+)
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _step(text: str) -> str:
+    """A length that divides a day, so that months hold whole steps."""
+    seconds = int(parse_duration(_duration(text)).total_seconds())
+    if DAY_SECONDS % seconds:
+        raise ValueError(f"step {text!r} does not divide a day. Take 5min, 15min, 1h, 6h or 1D.")
+    return text
+
+
+def _horizon(text: str) -> str:
+    return text if text == "auto" else _duration(text)
+
+
+def _timezone(text: str) -> str:
+    try:
+        zone(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _cron(text: str) -> str:
+    """Five fields: minute, hour, day of month, month, day of week."""
+    if len(text.split()) != CRON_FIELDS or not all(map(_cron_field, text.split(), _CRON_RANGES)):
+        raise ValueError(
+            f"cron expression {text!r} is none. Write five fields, minute first: 30 2 * * *"
+        )
+    return text
+
+
+def _cron_field(field: str, limits: tuple[int, int]) -> bool:
+    return all(_cron_part(part, limits) for part in field.split(","))
+
+
+def _cron_part(part: str, limits: tuple[int, int]) -> bool:
+    span, _, every = part.partition("/")
+    if "/" in part and not (every.isdecimal() and int(every) > 0):
+        return False
+    ends = span.split("-")
+    return span == "*" or (
+        len(ends) <= 2 and all(_cron_value(end, limits) for end in ends)
+    )
+
+
+def _cron_value(text: str, limits: tuple[int, int]) -> bool:
+    if text.isdecimal():
+        return limits[0] <= int(text) <= limits[1]
+    return text.lower() in _CRON_NAMES
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+Step = Annotated[str, AfterValidator(_step)]
+Horizon = Annotated[str, AfterValidator(_horizon)]
+Timezone = Annotated[str, AfterValidator(_timezone)]
+Cron = Annotated[str, AfterValidator(_cron)]
+
+
+class Section(BaseModel):
+    """A table of the configuration file; refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(Section):
+    """Where observations, flags and the ledger live."""
+
+    url: str = Field("sqlite:///anomaly.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://")
+    password_file: Path | None = Field(None, description="A file whose first line is the database's password.")
+    retries: int = Field(5, ge=0, description="How often a lost connection is tried again, with backoff.")
+
+
+class SourceSettings(Section):
+    """Somebody else's database or Parquet folder, read and never written."""
+
+    url: str | None = Field(None, description="SQLAlchemy URL of the source database.")
+    password_file: Path | None = Field(None, description="A file whose first line is the source's password.")
+    path: str | None = Field(None, description="A Parquet file or folder read in place instead of a database.")
+    table: str | None = Field(None, description="The table to read: name or schema.name.")
+    query: str | None = Field(None, description="A SELECT to read instead of a table.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Maps user_id, metric, observed_at, value to the source's columns.",
+    )
+    events: bool = Field(False, description="Rows are events: counted (or summed, where value is mapped) per step in SQL.")
+    metric: str | None = Field(None, description="The metric's name where the source has no such column.")
+    timezone: Timezone = Field("UTC", description="The zone of times that carry none.")
+    chunk_rows: int = Field(100_000, ge=1_000, description="Rows held in memory at once.")
+    overlap: Duration = Field("3d", description="How far before the watermark is read again, for late rows.")
+    max_rejected: float = Field(0.05, ge=0, le=1, description="A larger share of bad rows refuses the data.")
+
+
+class GridSettings(Section):
+    """The time grid on which behaviour is laid out."""
+
+    step: Step = Field("1h", description="Length of a step: 5min, 1h, 1D ...")
+    timezone: Timezone = Field("UTC", description="The zone in which months and days begin.")
+
+
+class MetricSettings(Section):
+    """What one metric is."""
+
+    kind: Literal["count", "gauge", "share"] | None = Field(None, description="Default: found from history.")
+    aggregate: Literal["sum", "mean", "last", "max"] | None = Field(
+        None, description="How rows within a step are joined. Default: sum for a count, else mean."
+    )
+    absent: Literal["zero", "missing"] | None = Field(
+        None, description="What a step without a row means. Default: missing where history records zeros itself, else zero."
+    )
+    direction: Literal["both", "up", "down"] = Field("both", description="Which side is worth a flag.")
+    minimum: float = Field(0.0, ge=0, description="A departure from the expected total below this is not flagged.")
+
+
+class CalendarSettings(Section):
+    """Days that are not like others."""
+
+    country: str | None = Field(None, description="ISO code whose public holidays count, such as DE or US.")
+
+
+class CohortSettings(Section):
+    """Peer groups."""
+
+    count: int = Field(8, ge=1, description="At most so many groups are looked for.")
+    by: list[str] = Field(default_factory=list, description="Columns of users (department, role) that set groups instead.")
+    minimum_members: int = Field(5, ge=2, description="Smaller groups are compared with everyone.")
+
+
+class ModelSettings(Section):
+    """The network and how it is trained."""
+
+    cell: Literal["lstm", "rnn", "gru", "feedforward"] = Field("lstm", description="The recurrent cell.")
+    layers: int = Field(1, ge=1, le=4, description="Recurrent layers on top of each other.")
+    units: int = Field(48, ge=4, le=512, description="Memory cells in each layer.")
+    bidirectional: bool = Field(False, description="Read both ways; only for objective = reconstruct.")
+    objective: Literal["forecast", "reconstruct", "both"] = Field("forecast", description="What the network learns to say.")
+    mapping: Literal["many-to-many", "many-to-one", "one-to-many", "one-to-one"] = Field(
+        "many-to-many", description="What it reads and what it says."
+    )
+    truncate_steps: int = Field(96, ge=1, description="Gradients flow back through so many steps.")
+    clip_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    horizon: Horizon = Field("auto", description="How far ahead is forecast: 1h, 1D ...; auto: one step.")
+    history_months: int = Field(12, ge=1, description="At most so many months before the scored one are learnt from.")
+    retrain_months: int = Field(3, ge=1, description="A champion trained longer ago than this is replaced.")
+    sample_users: int = Field(2_000, ge=1, description="At most so many users are trained on.")
+    steps: int = Field(400, ge=1, description="Training ends after so many gradient steps at the latest.")
+    batch: int = Field(64, ge=1, description="Sequences in a gradient step.")
+    patience: int = Field(4, ge=1, description="Training ends when validation has not improved so many times.")
+    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size.")
+    seed: int = Field(0, ge=0, description="Everything random follows from it.")
+
+
+class ThresholdSettings(Section):
+    """Where flags begin."""
+
+    kind: Literal["budget", "fdr", "tail", "dynamic"] | None = Field(
+        None, description="Default: budget; with fewer than 20 users, tail."
+    )
+    false_flags_per_1000_user_months: float = Field(20.0, gt=0, description="The budget of false flags.")
+    fdr: float = Field(0.1, gt=0, lt=1, description="The share of flags allowed to be false, for kind = fdr.")
+    tail: float = Field(1.0, gt=0, description="Flags expected per series and year by chance, for kind = tail.")
+
+
+class ScheduleSettings(Section):
+    """When work is done. Cron expressions (five fields)."""
+
+    timezone: Timezone = Field("UTC", description="The zone of the expressions.")
+    ingest: Cron = Field("15 1 * * *", description="Reads the source.")
+    train: Cron = Field("0 2 1 * *", description="Trains a candidate if one is due.")
+    score: Cron = Field("30 2 * * *", description="Scores the month so far, and closes months whose lateness has passed.")
+
+
+class RunSettings(Section):
+    """How a run is carried out."""
+
+    engine: Literal["local", "ray"] = Field("local", description="Where shards are scored.")
+    workers: int = Field(0, ge=0, description="Processes; 0: as many as there are cores.")
+    shard_users: int = Field(500, ge=1, description="Users scored and published together.")
+    lease: Duration = Field("30s", description="A holder silent for longer has lost its run.")
+    lateness: Duration = Field("3d", description="A month is complete when a run starts this long after its end.")
+    artefacts: Path | None = Field(None, description="Folder of models; default: beside the database.")
+
+
+class NotifySettings(Section):
+    """Whom to tell."""
+
+    urls: list[str] = Field(default_factory=list, description="apprise URLs.")
+
+
+class WebSettings(Section):
+    """The page and the API."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8090, ge=0, le=65535, description="Port to listen on.")
+
+
+class PrivacySettings(Section):
+    """Names of people."""
+
+    pseudonymise: bool = Field(False, description="Users are replaced by keyed hashes as they are read.")
+    key_file: Path | None = Field(None, description="The file that holds the key.")
+
+
+class RetentionSettings(Section):
+    """How long things are kept."""
+
+    observations_months: int | None = Field(None, ge=1, description="None: for ever.")
+
+
+class TelemetrySettings(Section):
+    """What operators see."""
+
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: readable on a terminal, else JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level written.")
+
+
+class Settings(Section):
+    """All sections. See `load`."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    source: SourceSettings = SourceSettings()
+    grid: GridSettings = GridSettings()
+    metric: dict[str, MetricSettings] = Field(default_factory=dict)
+    calendar: CalendarSettings = CalendarSettings()
+    cohorts: CohortSettings = CohortSettings()
+    model: ModelSettings = ModelSettings()
+    threshold: ThresholdSettings = ThresholdSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    run: RunSettings = RunSettings()
+    notify: NotifySettings = NotifySettings()
+    web: WebSettings = WebSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    retention: RetentionSettings = RetentionSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings: the file's values, overridden by the environment's.
+
+    Args: path: the file; default: ANOMALY_CONFIG, else ./anomaly.toml where there is one.
+        environ: variables named ANOMALY_SECTION__KEY; default: this process's. Lists and tables
+            are written as JSON.
+    Raises: SettingsError naming the file or variable, the key and the nearest known name.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    file = chosen or Path(DEFAULT_CONFIG)
+    values = _read_file(file) if chosen or file.exists() else {}
+    origins = {key: str(file) for key, _ in _flat(values)}
+    for variable, key, value in _variables(environ):
+        _put(values, key, value)
+        for depth in range(1, len(key)):
+            origins.setdefault(key[:depth], variable)
+        origins[key] = variable
+    for key, _ in _flat(values):
+        _refuse_unknown(key, _origin(origins, key))
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = tuple(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{_origin(origins, key)}: {_dotted(key)}: {message}") from error
+
+
+def configuration_hash(settings: Settings) -> str:
+    """Name the settings that shape a result, and only those: 16 hexadecimal digits.
+
+    Addresses, paths, workers, shard sizes and lateness are left out, so that the same data give
+    the same flag ids on every machine.
+    """
+    shaping = settings.model_dump(mode="json", include=set(RESULT_SECTIONS))
+    text = json.dumps(shaping, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+Key = tuple[str, ...]
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"{file}: cannot be read ({error.strerror}). Write one with: anomaly init"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: is no TOML: {error}") from error
+
+
+def _variables(environ: Mapping[str, str]) -> Iterable[tuple[str, Key, Any]]:
+    """Variables that name a setting; those without a double underscore belong to others."""
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and "__" in variable:
+            key = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+            yield variable, key, _value(environ[variable])
+
+
+def _value(text: str) -> Any:
+    """Lists and tables are JSON; anything else is taken as it stands and converted by its type."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _put(values: dict[str, Any], key: Key, value: Any) -> None:
+    table = values
+    for part in key[:-1]:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            return
+        table = inner
+    table[key[-1]] = value
+
+
+def _flat(values: Mapping[str, Any], prefix: Key = ()) -> Iterable[tuple[Key, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield (*prefix, name), value
+            yield from _flat(value, (*prefix, name))
+        else:
+            yield (*prefix, name), value
+
+
+def _refuse_unknown(key: Key, origin: str) -> None:
+    known = _known(key[:-1])
+    if known is None or key[-1] in known:
+        return
+    near = difflib.get_close_matches(key[-1], known, n=1)
+    hint = f" Did you mean {_dotted((*key[:-1], near[0]))}?" if near else f" Known: {', '.join(known)}."
+    raise SettingsError(f"{origin}: {_dotted(key)} is no setting.{hint}")
+
+
+def _known(table: Key) -> list[str] | None:
+    """The keys a table may hold; None where names are the user's own."""
+    if not table:
+        return list(Settings.model_fields)
+    if table[0] == "metric":
+        return None if len(table) == 1 else list(MetricSettings.model_fields)
+    if table[0] not in Settings.model_fields or len(table) > 1:
+        return None
+    section = Settings.model_fields[table[0]].annotation
+    assert isinstance(section, type)
+    assert issubclass(section, BaseModel)
+    return list(section.model_fields)
+
+
+def _origin(origins: Mapping[Key, str], key: Key) -> str:
+    """Where a key, or the table that holds it, was written."""
+    while key and key not in origins:
+        key = key[:-1]
+    return origins.get(key, "settings")
+
+
+def _dotted(key: Key) -> str:
+    return f"[{'.'.join(key[:-1])}] {key[-1]}" if len(key) > 1 else f"[{key[0]}]" if key else "settings"

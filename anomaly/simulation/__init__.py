@@ -1,0 +1,10 @@
+"""Made worlds: honest, hard months of behaviour with planted incidents, and their judge.
+
+    world = make_world(users=240, months=4, seed=1)
+    judgement = judge(world.incidents, flags, month_start, month_end, users=240)
+"""
+
+from anomaly.simulation.judge import Judgement, judge
+from anomaly.simulation.world import World, make_world
+
+__all__ = ["Judgement", "World", "judge", "make_world"]

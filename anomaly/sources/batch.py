@@ -1,0 +1,83 @@
+"""What reading gives: clean rows, and every row that was set aside with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anomaly.exceptions import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LONGEST_TEXT = 200  # characters of a bad row that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that was set aside.
+
+    location: 'oct.csv row 1841' (a CSV's header is row 1). reason: one of anomaly.rows.REASONS.
+    text: the row as it was, shortened.
+    """
+
+    location: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some of a source's rows, within the memory of one block.
+
+    table: the good ones, columns as in anomaly.rows.SCHEMA, none of them twice.
+    joined: rows equal to an earlier one, which says the same.
+    """
+
+    table: pa.Table
+    rejects: list[Reject]
+    joined: int = 0
+
+    @property
+    def read(self) -> int:
+        """Rows read: good, bad and joined."""
+        return len(self.table) + len(self.rejects) + self.joined
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over all batches of a source, and the refusal of one that has too many bad rows."""
+
+    read: int = 0
+    joined: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    first: Reject | None = None
+
+    @property
+    def rejected(self) -> int:
+        """Rows set aside."""
+        return self.reasons.total()
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch."""
+        self.read += batch.read
+        self.joined += batch.joined
+        self.reasons.update(reject.reason for reject in batch.rejects)
+        if self.first is None and batch.rejects:
+            self.first = batch.rejects[0]
+
+    def refuse_beyond(self, share: float, name: str) -> None:
+        """Refuse the source if more than this share of its rows was set aside.
+
+        Raises: DataError with the counts by reason and the first bad row.
+        """
+        if self.first is None or self.rejected <= share * self.read:
+            return
+        counts = ", ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common())
+        raise DataError(
+            f"{name}: {self.rejected} of {self.read} rows are bad ({counts}), more than the "
+            f"{share:.1%} that [source] max_rejected allows. The first is {self.first.location}: "
+            f"{self.first.text!r} ({self.first.reason}). Mend the rows, name the right columns, or "
+            "raise max_rejected."
+        )

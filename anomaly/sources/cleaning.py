@@ -1,0 +1,198 @@
+"""From columns as a source has them to observations: checked, placed in time, none of them twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from anomaly.rows import MICROSECONDS, REASONS, SCHEMA, TIME_TYPE, find_repeated
+from anomaly.sources.batch import LONGEST_TEXT, Batch, Reject
+from anomaly.sources.duplicates import Seen, hashed
+from anomaly.sources.parsing import (
+    CODES,
+    GOOD,
+    Names,
+    Times,
+    as_words,
+    first_reason,
+    parse_names,
+    parse_times,
+    parse_values,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What rows are held against, and which of them are wanted.
+
+    timezone: the zone of times that carry none. now: seconds UTC; later rows are set aside (None:
+        none are). counts: metrics that cannot be negative. start, end: seconds UTC, end exclusive,
+        and users: rows of other times and users are passed over; None means all.
+    """
+
+    timezone: str = "UTC"
+    now: int | None = None
+    counts: frozenset[str] = frozenset()
+    start: int | None = None
+    end: int | None = None
+    users: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Columns of equal length, of whatever type the source has. locate: a row's place in words."""
+
+    user_id: pa.Array
+    metric: pa.Array
+    observed_at: pa.Array
+    value: pa.Array
+    locate: Callable[[int], str]
+
+
+class Cleaner:
+    """Cleans a source's blocks one after another; remembers their keys, to know repeated rows."""
+
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
+        self._seen = Seen()
+
+    def clean(self, raw: Raw) -> Batch:
+        """Split a block into observations and rejects."""
+        users = parse_names(raw.user_id, "missing_user_id", "user_id_too_long")
+        metrics = parse_names(raw.metric, "missing_metric", "metric_too_long")
+        times = parse_times(raw.observed_at, self._checks.timezone)
+        values, unreadable = parse_values(raw.value)
+        instants = _unfolded(users, metrics, times)
+        reasons = first_reason(
+            users.reasons,
+            metrics.reasons,
+            times.reasons,
+            self._future(instants),
+            unreadable,
+            self._negative(metrics, values),
+        )
+        kept = np.flatnonzero((reasons == GOOD) & self._wanted(users, instants))
+        equal, contradicts = self._seen.repeats(
+            hashed(users.words)[users.codes[kept]],
+            hashed(metrics.words)[metrics.codes[kept]],
+            instants[kept],
+            values[kept],
+        )
+        reasons[kept[contradicts]] = CODES["contradicting_duplicate"]
+        kept = kept[~(equal | contradicts)]
+        table = pa.Table.from_arrays(
+            [
+                _text(users, kept),
+                _text(metrics, kept),
+                pa.array(instants[kept]).cast(TIME_TYPE),
+                pa.array(values[kept]),
+            ],
+            schema=SCHEMA,
+        )
+        return Batch(table, _rejects(raw, reasons), int(equal.sum()))
+
+    def _future(self, instants: NDArray[np.int64]) -> NDArray[np.int8]:
+        now = self._checks.now
+        if now is None:
+            return np.full(len(instants), GOOD)
+        return np.where(instants > now * MICROSECONDS, CODES["future_time"], GOOD)
+
+    def _negative(self, metrics: Names, values: NDArray[np.float64]) -> NDArray[np.int8]:
+        counts = np.array([word in self._checks.counts for word in metrics.words], dtype=np.bool_)
+        return np.where((values < 0) & counts[metrics.codes], CODES["negative_count"], GOOD)
+
+    def _wanted(self, users: Names, instants: NDArray[np.int64]) -> NDArray[np.bool_]:
+        checks = self._checks
+        wanted = np.ones(len(instants), dtype=np.bool_)
+        if checks.start is not None:
+            wanted &= instants >= checks.start * MICROSECONDS
+        if checks.end is not None:
+            wanted &= instants < checks.end * MICROSECONDS
+        if checks.users is not None:
+            asked = np.array([word in checks.users for word in users.words], dtype=np.bool_)
+            wanted &= asked[users.codes]
+        return wanted
+
+
+def repeated_column(word: str, length: int) -> pa.DictionaryArray:
+    """A column that says the same in every row."""
+    codes = pa.array(np.zeros(length, dtype=np.int32))
+    return pa.DictionaryArray.from_arrays(codes, pa.array([word], pa.string()))
+
+
+def melted(
+    user_id: pa.Array,
+    observed_at: pa.Array,
+    values: dict[str, pa.Array],
+    locate: Callable[[int], str],
+) -> Raw:
+    """A wide block made long: a row for each cell of the value columns that is not empty."""
+    length = len(observed_at)
+    cells = pa.concat_arrays(list(values.values()))
+    filled = np.flatnonzero(~_empty(cells))
+    rows = pa.array(filled % length if length else filled)
+    metric = pa.DictionaryArray.from_arrays(
+        pa.array((filled // length if length else filled).astype(np.int32)),
+        pa.array(list(values), pa.string()),
+    )
+    return Raw(
+        _encoded(user_id).take(rows),
+        metric,
+        _encoded(observed_at).take(rows),
+        cells.take(pa.array(filled)),
+        lambda place: locate(int(filled[place] % length)),
+    )
+
+
+def _empty(cells: pa.Array) -> NDArray[np.bool_]:
+    """Cells that hold nothing: null, no text, or NaN among numbers."""
+    empty = cells.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    if pa.types.is_binary(cells.type) or pa.types.is_string(cells.type):
+        sizes = pa.compute.binary_length(cells).fill_null(0).to_numpy(zero_copy_only=False)
+        empty = empty | (sizes == 0)
+    return np.asarray(empty, dtype=np.bool_)
+
+
+def _encoded(column: pa.Array) -> pa.DictionaryArray:
+    """Parsed once for each word instead of once for each metric's row."""
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
+def _unfolded(users: Names, metrics: Names, times: Times) -> NDArray[np.int64]:
+    """Times, where a wall-clock time that the clocks repeat is the later one the second time.
+
+    In an hour that comes twice, a series' first row of a time belongs to the first pass and the
+    next row of the same time to the second.
+    """
+    folded = np.flatnonzero(times.instants != times.later)
+    if len(folded) == 0:
+        return times.instants
+    again = find_repeated(users.codes[folded], metrics.codes[folded], times.instants[folded])
+    instants = times.instants.copy()
+    instants[folded[again]] = times.later[folded[again]]
+    return instants
+
+
+def _text(names: Names, kept: NDArray[np.int64]) -> pa.Array:
+    codes = pa.array(names.codes[kept])
+    return pa.DictionaryArray.from_arrays(codes, pa.array(names.words, pa.string())).cast(pa.string())
+
+
+def _rejects(raw: Raw, reasons: NDArray[np.int8]) -> list[Reject]:
+    places = np.flatnonzero(reasons != GOOD).tolist()
+    cells = zip(
+        *(as_words(column, places) for column in (raw.user_id, raw.metric, raw.observed_at, raw.value)),
+        strict=True,
+    )
+    return [
+        Reject(raw.locate(place), REASONS[reasons[place] - 1], ",".join(words)[:LONGEST_TEXT])
+        for place, words in zip(places, cells, strict=True)
+    ]

@@ -1,0 +1,302 @@
+"""Columns of any type into times and numbers; what cannot be read gets a reason, not a guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anomaly.months import zone
+from anomaly.rows import (
+    EARLIEST,
+    LARGEST_VALUE,
+    LATEST,
+    LONGEST_NAME,
+    MICROSECONDS,
+    REASONS,
+    TIME_TYPE,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+GOOD = np.int8(0)
+CODES = {reason: np.int8(place + 1) for place, reason in enumerate(REASONS)}
+_ZONED = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
+_ISO = r"^\d{4}-?\d{2}-?\d{2}(?:[T ]\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d+)?)?)?\s*(?:[Zz]|[+-]\d{2}:?(?:\d{2})?)?)?$"
+_EPOCH = r"^\d{9,10}$|^\d{12,13}$|^\d{15,16}$|^\d{18,19}$"
+_NAN_WORDS = r"(?i)^[+-]?nan$"
+# Numbers of so many digits are seconds, milliseconds, microseconds or nanoseconds since 1970.
+_EPOCH_UNITS = ((10**11, MICROSECONDS), (10**14, 1_000), (10**17, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """A column of user ids or metrics: codes (rows,) into `words`, with a reason for each row."""
+
+    codes: NDArray[np.int32]
+    words: list[str]
+    reasons: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Instants in microseconds since 1970 UTC, with a reason for each row.
+
+    later: the second of the two instants that an hour repeated by the clocks can mean, else the
+        same as `instants`.
+    """
+
+    instants: NDArray[np.int64]
+    later: NDArray[np.int64]
+    reasons: NDArray[np.int8]
+
+    def take(self, codes: NDArray[np.int64]) -> Times:
+        """The times at these positions."""
+        return Times(self.instants[codes], self.later[codes], self.reasons[codes])
+
+
+def parse_names(column: pa.Array, missing: str, too_long: str) -> Names:
+    """Read user ids or metrics, of text, bytes or numbers, as they are.
+
+    Args: missing, too_long: the reasons for a name that is null or empty, or above LONGEST_NAME.
+    """
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    words, readable = _decoded(column.dictionary)
+    sizes = np.array([len(word.encode("utf-8", "replace")) for word in words], dtype=np.int64)
+    reasons = np.select(
+        [
+            ~readable,
+            sizes == 0,
+            sizes > LONGEST_NAME,
+            np.array(["\0" in word for word in words], dtype=np.bool_),
+        ],
+        [CODES["not_utf8"], CODES[missing], CODES[too_long], CODES["nul_character"]],
+        GOOD,
+    ).astype(np.int8)
+    # One word more, for nulls.
+    reasons = np.append(reasons, CODES[missing])
+    codes = column.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
+    return Names(codes.astype(np.int32, copy=False), [*words, ""], reasons[codes])
+
+
+def parse_times(column: pa.Array, timezone: str) -> Times:
+    """Read instants.
+
+    Timestamps and dates as they are; text in ISO 8601, with a zone or in `timezone`; whole numbers
+    of 9 to 19 digits as seconds, milli-, micro- or nanoseconds since 1970.
+    """
+    if pa.types.is_dictionary(column.type):
+        words = parse_times(pa.concat_arrays([column.dictionary, pa.nulls(1, column.type.value_type)]), timezone)
+        codes = column.indices.fill_null(len(column.dictionary)).to_numpy(zero_copy_only=False)
+        return words.take(codes.astype(np.int64))
+    if pa.types.is_timestamp(column.type):
+        return _typed_times(column, timezone)
+    if pa.types.is_date(column.type):
+        return _typed_times(column.cast(pa.date32()).cast(pa.timestamp("s")), timezone)
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return _epochs(column)
+    return _text_times(_as_text(column), timezone)
+
+
+def parse_values(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """Read finite numbers up to LARGEST_VALUE: the values, and a reason for each row."""
+    text = not _is_number(column.type)
+    values = _text_values(_as_text(column)) if text else column.cast(pa.float64(), safe=False)
+    numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+    reasons = np.full(len(column), GOOD, dtype=np.int8)
+    if values.null_count:
+        reasons[values.is_null().to_numpy(zero_copy_only=False)] = CODES["unreadable_value"]
+        empty = _is_empty(column)
+        reasons[empty] = CODES["missing_value"]
+    with np.errstate(invalid="ignore"):
+        large = ~(np.abs(numbers) <= LARGEST_VALUE)
+    if large.any():
+        finite = np.isfinite(numbers)
+        reasons[large & finite] = CODES["value_too_large"]
+        reasons[large & ~finite] = CODES["not_finite"]
+        numbers = np.where(finite, numbers, 0.0)
+    return numbers, reasons
+
+
+def first_reason(*reasons: NDArray[np.int8]) -> NDArray[np.int8]:
+    """For each row the first reason that is one."""
+    found = reasons[0].copy()
+    for others in reasons[1:]:
+        np.copyto(found, others, where=found == GOOD)
+    return found
+
+
+def as_words(column: pa.Array, positions: Sequence[int]) -> list[str]:
+    """The cells at these positions as text, for a person to read."""
+    cells = column.take(pa.array(positions, pa.int64()))
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    return [
+        cell.decode("utf-8", "replace") if isinstance(cell, bytes) else "" if cell is None else str(cell)
+        for cell in cells.to_pylist()
+    ]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    )
+
+
+def _decoded(words: pa.Array) -> tuple[list[str], NDArray[np.bool_]]:
+    """Words as text, and which of them are UTF-8."""
+    readable = np.ones(len(words), dtype=np.bool_)
+    try:
+        return [word or "" for word in words.cast(pa.string()).to_pylist()], readable
+    except pa.ArrowInvalid:
+        decoded = []
+        for place, word in enumerate(words.to_pylist()):
+            try:
+                decoded.append(word.decode("utf-8"))
+            except UnicodeDecodeError:
+                readable[place] = False
+                decoded.append("")
+        return decoded, readable
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    """A column of text; bytes that are not UTF-8 become replacement characters."""
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        cells = [None if cell is None else cell.decode("utf-8", "replace") for cell in column.to_pylist()]
+        return pa.array(cells, pa.string())
+    except pa.ArrowNotImplementedError:  # lists, structs: no text of theirs could be read
+        return pa.array([str(cell) for cell in column.to_pylist()], pa.string())
+
+
+def _is_empty(column: pa.Array) -> NDArray[np.bool_]:
+    empty = column.is_null()
+    if not _is_number(column.type):
+        empty = pc.or_(empty, pc.equal(pc.utf8_trim_whitespace(_as_text(column)), "").fill_null(True))
+    return np.asarray(empty.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def _text_values(text: pa.Array) -> pa.Array:
+    """Numbers from text; null where there is none."""
+    try:
+        return text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        trimmed = pc.utf8_trim_whitespace(text)
+        words = trimmed.dictionary_encode()
+        numbers = pd.to_numeric(pd.Series(words.dictionary.to_pylist(), dtype=object), errors="coerce")
+        known = pa.array(numbers.to_numpy(dtype=np.float64), from_pandas=True)
+        nan = pc.match_substring_regex(words.dictionary, _NAN_WORDS)
+        return pc.if_else(nan, float("nan"), known).take(words.indices)
+
+
+def _typed_times(column: pa.Array, timezone: str) -> Times:
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
+    counts = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    inside = (counts >= EARLIEST * per_second) & (counts < (LATEST + 86_400) * per_second)
+    counts = np.where(inside, counts, 0)
+    instants = counts * (MICROSECONDS // per_second) if per_second <= MICROSECONDS else counts // 1_000
+    reasons = np.where(inside, GOOD, CODES["time_out_of_range"])
+    reasons[column.is_null().to_numpy(zero_copy_only=False)] = CODES["missing_time"]
+    if column.type.tz is None:
+        local = _localised(instants, timezone)
+        return Times(local.instants, local.later, first_reason(reasons, local.reasons))
+    return _bounded(instants, instants, reasons)
+
+
+def _epochs(column: pa.Array) -> Times:
+    null = column.is_null().to_numpy(zero_copy_only=False)
+    counts = column.fill_null(0).to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        whole = (counts % 1 == 0) & (counts >= 10**8) & (counts < 2**62)
+    counts = np.where(whole, counts, 10**8).astype(np.int64)
+    factors = [np.where(counts < limit, factor, 0) for limit, factor in _EPOCH_UNITS]
+    factor = np.select([each > 0 for each in factors], factors, 0)
+    instants = np.where(factor > 0, counts * factor, counts // 1_000)
+    reasons = np.where(whole, GOOD, CODES["unreadable_time"])
+    reasons[null] = CODES["missing_time"]
+    return _bounded(instants, instants, reasons)
+
+
+def _text_times(text: pa.Array, timezone: str) -> Times:
+    for kind in (TIME_TYPE, pa.timestamp("us")):
+        try:
+            return _typed_times(text.cast(kind), timezone)
+        except pa.ArrowInvalid:  # not all of one kind
+            continue
+    words = pc.utf8_trim_whitespace(text).dictionary_encode()
+    codes = words.indices.fill_null(len(words.dictionary)).to_numpy(zero_copy_only=False)
+    return _mixed_times(words.dictionary.to_pylist(), timezone).take(codes.astype(np.int64))
+
+
+def _mixed_times(words: list[str], timezone: str) -> Times:
+    """Times written in several ways, word by word; one entry more at the end, for nulls."""
+    series = pd.Series(words, dtype="str")
+    iso = series.str.match(_ISO).to_numpy(dtype=np.bool_)
+    zoned = iso & series.str.contains(_ZONED).to_numpy(dtype=np.bool_) & (series.str.len() > 10).to_numpy()
+    epoch = series.str.match(_EPOCH).to_numpy(dtype=np.bool_)
+    instants = np.zeros(len(words) + 1, dtype=np.int64)
+    later = instants.copy()
+    reasons = np.full(len(words) + 1, CODES["unreadable_time"], dtype=np.int8)
+    reasons[-1] = CODES["missing_time"]
+    reasons[:-1][(series == "").to_numpy()] = CODES["missing_time"]
+    ways = (
+        (zoned, lambda some: _typed_times(_from_iso(some, utc=True), timezone)),
+        (iso & ~zoned, lambda some: _typed_times(_from_iso(some, utc=False), timezone)),
+        (epoch & ~iso, lambda some: _epochs(pa.array(some.astype(np.int64)))),
+    )
+    for chosen, read in ways:
+        places = np.flatnonzero(chosen)
+        if len(places):
+            times = read(series.iloc[places])
+            instants[places], later[places] = times.instants, times.later
+            nothing = times.reasons == CODES["missing_time"]  # pandas found it to be no time
+            reasons[places] = np.where(nothing, CODES["unreadable_time"], times.reasons)
+    return Times(instants, later, reasons)
+
+
+def _from_iso(words: pd.Series[str], *, utc: bool) -> pa.Array:
+    times = pd.to_datetime(words, format="ISO8601", errors="coerce", utc=utc)
+    return pa.array(times.dt.as_unit("us"), pa.timestamp("us", "UTC" if utc else None))
+
+
+def _localised(instants: NDArray[np.int64], timezone: str) -> Times:
+    """Wall-clock times of a zone, given as if they were UTC.
+
+    A time the clocks skip does not exist; one they repeat is its first occurrence, or `later`.
+    """
+    good = np.full(len(instants), GOOD)
+    if timezone == "UTC":
+        return _bounded(instants, instants, good)
+    walls, codes = np.unique(instants, return_inverse=True)
+    index = pd.DatetimeIndex(walls.astype("datetime64[us]"))
+    summer = np.ones(len(walls), dtype=np.bool_)
+    first, second = (
+        index.tz_localize(zone(timezone), ambiguous=flag, nonexistent="NaT").tz_convert("UTC")
+        for flag in (summer, ~summer)
+    )
+    gap = np.asarray(first.isna())
+    reasons = np.where(gap, CODES["nonexistent_time"], GOOD)
+    earlier, later = (
+        np.where(gap, 0, each.as_unit("us").asi8) for each in (first, second)
+    )
+    return _bounded(earlier, later, reasons).take(codes)
+
+
+def _bounded(
+    instants: NDArray[np.int64], later: NDArray[np.int64], reasons: NDArray[np.int8]
+) -> Times:
+    outside = (instants < EARLIEST * MICROSECONDS) | (instants >= LATEST * MICROSECONDS)
+    reasons = first_reason(reasons.astype(np.int8), np.where(outside, CODES["time_out_of_range"], GOOD))
+    return Times(instants, later, reasons)

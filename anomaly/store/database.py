@@ -1,0 +1,85 @@
+"""Runs work in transactions: all of it or none, again if the database was only away for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from anomaly.store.engine import WRITES
+from anomaly.store.faults import explain, is_transient
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.engine import Connection, Engine
+
+T = TypeVar("T")
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 5.0
+
+
+class Database:
+    """The connections of one database, and how often lost ones are tried again."""
+
+    def __init__(self, engine: Engine, retries: int) -> None:
+        self.engine = engine
+        self.postgres = engine.dialect.name == "postgresql"
+        self._writer = engine.execution_options(**{WRITES: True})
+        self._retrying = Retrying(
+            stop=stop_after_attempt(retries + 1),
+            wait=wait_exponential_jitter(FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS),
+            retry=retry_if_exception(is_transient),
+            reraise=True,
+        )
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, from one snapshot on SQLite.
+
+        Raises: SourceError if the database fails.
+        """
+        return self._run(self.engine, work)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, committed. `work` may run more than once and starts afresh then.
+
+        Raises: SourceError if the database fails; nothing was written then.
+        """
+        return self._run(self._writer, work)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Turn a driver's errors into ours; for work that cannot be tried again."""
+        try:
+            yield
+        except Exception as error:
+            if not _from_driver(error):
+                raise
+            raise explain(error, self.engine.url) from error
+
+    def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+        """An INSERT that can say ON CONFLICT; both databases write it alike."""
+        return postgresql.insert(table) if self.postgres else sqlite.insert(table)
+
+    def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        def attempt() -> T:
+            with engine.begin() as connection:
+                return work(connection)
+
+        with self.guarded():
+            return self._retrying.copy()(attempt)
+
+
+def _from_driver(error: Exception) -> bool:
+    """Whether a database's driver raised it, by way of SQLAlchemy or not."""
+    if isinstance(error, SQLAlchemyError):
+        return True
+    return type(error).__module__.split(".")[0] in ("sqlite3", "psycopg", "adbc_driver_manager")
+
+
+def row_values(row: Any) -> dict[str, Any]:
+    """A result row by column name."""
+    return dict(row._mapping)  # noqa: SLF001 (SQLAlchemy's documented name)

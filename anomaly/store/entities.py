@@ -1,0 +1,221 @@
+"""What the store hands out: frozen rows. Times are aware datetimes in UTC."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anomaly.records import FLAG_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anomaly.records import Flag, UserMonth
+
+EXPORT_COLUMNS = (*FLAG_COLUMNS, "month", "status", "label")
+VERDICTS = ("real", "false", "unsure")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write of observations did, in rows. corrected: known ones that got another value."""
+
+    inserted: int
+    unchanged: int
+    corrected: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """What is known of a user. timezone: IANA name; country: ISO code; active_to: exclusive."""
+
+    user_id: str
+    department: str | None = None
+    role: str | None = None
+    timezone: str | None = None
+    country: str | None = None
+    active_from: dt.date | None = None
+    active_to: dt.date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """A calendar event: leave, holiday or announced, of a user, a cohort or everyone.
+
+    end: exclusive.
+    """
+
+    kind: str
+    start: dt.datetime
+    end: dt.datetime
+    name: str = ""
+    user_id: str | None = None
+    cohort: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a job, as the ledger has it.
+
+    month: 2026-10, or None for jobs without one. outcome: the state in which it ended, which a
+    later supersession does not change. rows_rejected, users_skipped: counts by reason. flag_kinds:
+    counts by "severity/kind". seconds: from start to end.
+    """
+
+    id: int
+    job: str
+    month: str | None
+    state: str
+    outcome: str | None
+    planned_for: dt.datetime | None
+    started_at: dt.datetime | None
+    heartbeat_at: dt.datetime | None
+    finished_at: dt.datetime | None
+    holder: str
+    source: str | None
+    rows_read: int
+    rows_rejected: Mapping[str, int]
+    users_scored: int
+    users_skipped: Mapping[str, int]
+    flags: int
+    flag_kinds: Mapping[str, int]
+    watermark: dt.datetime | None
+    model_version: str | None
+    configuration: str
+    code_version: str
+    seconds: float | None
+    note: str | None
+
+    @property
+    def rejected(self) -> int:
+        """Rows set aside, whatever the reason."""
+        return sum(self.rows_rejected.values())
+
+    @property
+    def skipped(self) -> int:
+        """Users not scored, whatever the reason."""
+        return sum(self.users_skipped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of one run. memory: the most bytes held."""
+
+    run_id: int
+    job: str
+    stage: str
+    seconds: float
+    rows: int
+    users: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over every run that ended, superseded or not: they never fall.
+
+    runs: by (job, outcome). flags: by (severity, kind). The others: by source, reason or job.
+    """
+
+    runs: dict[tuple[str, str], int] = field(default_factory=dict)
+    rows_read: dict[str, int] = field(default_factory=dict)
+    rows_rejected: dict[str, int] = field(default_factory=dict)
+    users_scored: int = 0
+    users_skipped: dict[str, int] = field(default_factory=dict)
+    flags: dict[tuple[str, str], int] = field(default_factory=dict)
+    missed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Proof of a lease. Its number grows with each holder, so an old holder's is told apart."""
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who holds a lease, and until when unless renewed."""
+
+    name: str
+    holder: str
+    token: Token
+    expires_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model in the registry. state: candidate, champion, retired, withdrawn or refused.
+
+    address: where its files lie; sha256: of their manifest. trained_to: exclusive.
+    """
+
+    version: str
+    address: str
+    sha256: str
+    trained_from: dt.datetime
+    trained_to: dt.datetime
+    validation_loss: float | None
+    twin_loss: float | None
+    calibration_error: float | None
+    users: int
+    metrics: tuple[str, ...]
+    configuration: str
+    state: str
+    registered_at: dt.datetime
+    promoted_at: dt.datetime | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlagRow:
+    """A visible flag. status: open, acknowledged or closed; label: the last verdict."""
+
+    flag: Flag
+    month: str
+    status: str
+    label: str | None
+    run_id: int
+    run_state: str
+    model_version: str | None
+    configuration: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserMonthRow:
+    """A visible user's month. rank: 1 is the furthest from normal; None if not scored."""
+
+    month: str
+    rank: int | None
+    user_month: UserMonth
+    run_id: int
+    run_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectRow:
+    """A row that was set aside."""
+
+    source: str
+    reason: str
+    location: str
+    text: str
+    rejected_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run that someone asked for."""
+
+    id: int
+    job: str
+    month: str | None
+    author: str
+    asked_at: dt.datetime
+    taken_at: dt.datetime | None
+    holder: str | None
+    finished_at: dt.datetime | None
+    run_id: int | None
+    note: str | None

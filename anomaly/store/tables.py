@@ -1,0 +1,392 @@
+"""The tables and views as SQLAlchemy knows them. They come to be by migrations alone.
+
+A test holds these definitions to what the migrations leave behind, on both databases.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from anomaly.records import FLAG_COLUMNS
+from anomaly.store.columns import (
+    LARGEST,
+    Bytes,
+    Day,
+    Flagged,
+    Instant,
+    Mapping,
+    Name,
+    Number,
+    Whole,
+    Words,
+)
+
+METADATA = sa.MetaData()
+VIEWS = sa.MetaData()
+
+PUBLISHED = ("complete", "provisional")  # run states whose results analysts see
+FLAG_NUMBERS = (
+    "score",
+    "p_value",
+    "observed",
+    "expected",
+    "lower",
+    "upper",
+    "self_percentile",
+    "peer_percentile",
+    "all_percentile",
+)
+USER_MONTH_NUMBERS = (
+    "score",
+    "p_value",
+    "self_percentile",
+    "peer_percentile",
+    "all_percentile",
+    "confidence",
+)
+
+
+def _table(name: str, *parts: sa.schema.SchemaItem, rowid: bool = True) -> sa.Table:
+    return sa.Table(name, METADATA, *parts, sqlite_strict=True, sqlite_with_rowid=rowid)
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", sa.Integer, primary_key=True)
+
+
+def _run(primary_key: bool = False) -> sa.Column[int]:
+    return sa.Column(
+        "run_id",
+        sa.Integer,
+        sa.ForeignKey("runs.id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=not primary_key,
+    )
+
+
+def _key(name: str) -> sa.Column[str]:
+    return sa.Column(name, Name, primary_key=True)
+
+
+def _words(name: str, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, Words, nullable=nullable)
+
+
+def _instant(name: str, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, Instant, nullable=nullable)
+
+
+def _number(name: str, nullable: bool = False) -> sa.Column[float]:
+    return sa.Column(name, Number, nullable=nullable)
+
+
+def _whole(name: str) -> sa.Column[int]:
+    return sa.Column(name, Whole, nullable=False)
+
+
+def _finite(table: str, *names: str) -> sa.CheckConstraint:
+    rule = " AND ".join(f"{name} BETWEEN -{LARGEST} AND {LARGEST}" for name in names)
+    return sa.CheckConstraint(rule, name=f"{table}_finite")
+
+
+# --- what is known
+
+observations = _table(
+    "observations",
+    _key("user_id"),
+    sa.Column("observed_at", Instant, primary_key=True),
+    _key("metric"),
+    _number("value"),
+    _finite("observations", "value"),
+    rowid=False,
+)
+metrics = _table("metrics", _key("metric"), _instant("first_seen"))
+users = _table(
+    "users",
+    _key("user_id"),
+    _words("department", nullable=True),
+    _words("role", nullable=True),
+    _words("timezone", nullable=True),
+    _words("country", nullable=True),
+    sa.Column("active_from", Day),
+    sa.Column("active_to", Day),
+)
+events = _table(
+    "events",
+    _key("event_id"),
+    _words("kind"),
+    _instant("start"),
+    _instant("end"),
+    _words("name"),
+    _words("user_id", nullable=True),
+    _words("cohort", nullable=True),
+)
+cohorts = _table("cohorts", _key("user_id"), _words("cohort"), _instant("assigned_at"))
+rejects = _table(
+    "rejects",
+    _key("source"),
+    _key("reason"),
+    _key("location"),
+    _words("text"),
+    _instant("rejected_at"),
+)
+
+# --- what was done
+
+runs = _table(
+    "runs",
+    _id(),
+    _words("job"),
+    _words("month", nullable=True),
+    _words("state"),
+    _words("outcome", nullable=True),
+    _instant("planned_for", nullable=True),
+    _instant("started_at", nullable=True),
+    _instant("heartbeat_at", nullable=True),
+    _instant("finished_at", nullable=True),
+    _words("holder"),
+    _words("source", nullable=True),
+    _whole("rows_read"),
+    sa.Column("rows_rejected", Mapping, nullable=False),
+    _whole("users_scored"),
+    sa.Column("users_skipped", Mapping, nullable=False),
+    _whole("flags"),
+    sa.Column("flag_kinds", Mapping, nullable=False),
+    _instant("watermark", nullable=True),
+    _words("model_version", nullable=True),
+    _words("configuration"),
+    _words("code_version"),
+    _number("seconds", nullable=True),
+    _words("note", nullable=True),
+    sa.CheckConstraint(
+        "state IN ('planned', 'running', 'provisional', 'complete', 'failed', 'missed', 'superseded')",
+        name="runs_state",
+    ),
+    sa.Index("runs_job_month", "job", "month"),
+    sa.Index("runs_planned", "job", "planned_for", unique=True),
+)
+run_stages = _table(
+    "run_stages",
+    _run(primary_key=True),
+    _key("stage"),
+    _number("seconds"),
+    _whole("rows"),
+    _whole("users"),
+    _whole("memory"),
+)
+leases = _table(
+    "leases", _key("name"), _words("holder"), _whole("token"), _instant("expires_at")
+)
+requests = _table(
+    "requests",
+    _id(),
+    _words("job"),
+    _words("month", nullable=True),
+    _words("author"),
+    _instant("asked_at"),
+    _instant("taken_at", nullable=True),
+    _words("holder", nullable=True),
+    _instant("finished_at", nullable=True),
+    _run(),
+    _words("note", nullable=True),
+)
+shards = _table(
+    "shards",
+    _run(primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+    _whole("users"),
+    _whole("flags"),
+    _instant("published_at"),
+)
+
+# --- models and what they know of users
+
+models = _table(
+    "models",
+    _key("version"),
+    _words("address"),
+    _words("sha256"),
+    _instant("trained_from"),
+    _instant("trained_to"),
+    _number("validation_loss", nullable=True),
+    _number("twin_loss", nullable=True),
+    _number("calibration_error", nullable=True),
+    _whole("users"),
+    _words("metrics"),
+    _words("configuration"),
+    _words("state"),
+    _instant("registered_at"),
+    _instant("promoted_at", nullable=True),
+    _words("note", nullable=True),
+    sa.CheckConstraint(
+        "state IN ('candidate', 'champion', 'retired', 'withdrawn', 'refused')", name="models_state"
+    ),
+)
+states = _table(
+    "states",
+    _key("model_version"),
+    _key("month"),
+    _key("user_id"),
+    sa.Column("state", Bytes, nullable=False),
+)
+state_months = _table(
+    "state_months", _key("model_version"), _key("month"), _instant("sealed_at")
+)
+
+# --- what was found
+
+flags = _table(
+    "flags",
+    _run(primary_key=True),
+    _key("flag_id"),
+    sa.Column("shard", sa.Integer, nullable=False),
+    _words("month"),
+    _words("user_id"),
+    _instant("start"),
+    _instant("end"),
+    _words("severity"),
+    _number("score"),
+    _number("p_value"),
+    _words("kind"),
+    _words("direction"),
+    _words("metrics"),
+    _number("observed"),
+    _number("expected"),
+    _number("lower"),
+    _number("upper"),
+    _words("explanation"),
+    _number("self_percentile"),
+    _number("peer_percentile"),
+    _number("all_percentile"),
+    _whole("peer_count"),
+    sa.Column("continues", Flagged, nullable=False),
+    sa.Column("series", Bytes),
+    sa.Column("superseded_by", sa.Integer, sa.ForeignKey("runs.id", ondelete="SET NULL")),
+    _finite("flags", *FLAG_NUMBERS),
+    sa.Index("flags_month", "month"),
+    sa.Index("flags_user", "user_id"),
+    sa.Index("flags_flag", "flag_id"),
+)
+user_months = _table(
+    "user_months",
+    _run(primary_key=True),
+    _key("user_id"),
+    sa.Column("shard", sa.Integer, nullable=False),
+    _words("month"),
+    _words("cohort"),
+    _number("score"),
+    _number("p_value"),
+    _whole("flags"),
+    _instant("worst_at", nullable=True),
+    _words("metrics"),
+    _number("self_percentile"),
+    _number("peer_percentile"),
+    _number("all_percentile"),
+    _whole("peer_count"),
+    _number("confidence"),
+    _words("skipped", nullable=True),
+    _finite("user_months", *USER_MONTH_NUMBERS),
+    sa.Index("user_months_month", "month"),
+    sa.Index("user_months_user", "user_id"),
+)
+feedback = _table(
+    "feedback",
+    _id(),
+    _words("flag_id"),
+    _words("verdict"),
+    _words("note"),
+    _words("author"),
+    _instant("given_at"),
+    sa.CheckConstraint("verdict IN ('real', 'false', 'unsure')", name="feedback_verdict"),
+    sa.Index("feedback_flag", "flag_id"),
+)
+suppressions = _table(
+    "suppressions",
+    _id(),
+    _words("user_id", nullable=True),
+    _words("metric", nullable=True),
+    _instant("start"),
+    _instant("end", nullable=True),
+    _words("reason"),
+    _words("author"),
+    _instant("created_at"),
+)
+
+# --- who was told, who may look, who looked
+
+notifications = _table(
+    "notifications",
+    _id(),
+    _run(),
+    _words("channel"),
+    _words("outcome"),
+    _words("note"),
+    _instant("sent_at"),
+)
+tokens = _table(
+    "tokens",
+    _id(),
+    _words("name"),
+    sa.Column("sha256", Words, nullable=False, unique=True),
+    _words("rights"),
+    _instant("created_at"),
+    _instant("revoked_at", nullable=True),
+)
+audit = _table(
+    "audit",
+    _id(),
+    _instant("happened_at"),
+    _words("actor"),
+    _words("action"),
+    _words("subject"),
+    _words("reason"),
+    _words("digest"),
+)
+
+# --- views
+
+
+def _like(table: sa.Table, names: tuple[str, ...]) -> list[sa.Column[object]]:
+    return [sa.Column(name, table.c[name].type) for name in names]
+
+
+runs_current = sa.Table("runs_current", VIEWS, *_like(runs, tuple(runs.c.keys())))
+flags_current = sa.Table(
+    "flags_current",
+    VIEWS,
+    *_like(flags, FLAG_COLUMNS),
+    *_like(flags, ("month",)),
+    sa.Column("status", Words),
+    sa.Column("label", Words),
+    sa.Column("continues", Flagged),
+    sa.Column("run_id", sa.Integer),
+    sa.Column("run_state", Words),
+    sa.Column("model_version", Words),
+    sa.Column("configuration", Words),
+)
+user_months_current = sa.Table(
+    "user_months_current",
+    VIEWS,
+    *_like(user_months, ("month", "user_id")),
+    sa.Column("rank", Whole),
+    *_like(
+        user_months,
+        (
+            "cohort",
+            "score",
+            "p_value",
+            "flags",
+            "worst_at",
+            "metrics",
+            "self_percentile",
+            "peer_percentile",
+            "all_percentile",
+            "peer_count",
+            "confidence",
+            "skipped",
+        ),
+    ),
+    sa.Column("run_id", sa.Integer),
+    sa.Column("run_state", Words),
+    sa.Column("model_version", Words),
+)

@@ -1,0 +1,58 @@
+"""Observed against forecast: calibrated deviations, the same scale for every metric."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomaly.exceptions import ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from anomaly.calibration import CentralMap
+    from anomaly.features import Observed
+    from anomaly.likelihoods.hurdle import HurdleLogistic
+
+SHOCK_CUT = 2.5  # deviations are cut to this before they are averaged over users
+SHOCK_PRIOR = 20.0  # users whose common deviation is believed by half
+SHOCK_USERS = 20  # with fewer there is no "everyone"
+
+
+def log_odds(seen: Observed, said: HurdleLogistic) -> NDArray[np.float32]:
+    """How far up the forecast distribution each value lies: log of lower over upper mid-p tail.
+
+    Returns: (users, steps, metrics) float32; 0 in the middle, NaN where nothing is known.
+    Raises: ShapeError if observed and forecast differ in shape.
+    """
+    if seen.active.shape != said.location.shape:
+        raise ShapeError(
+            f"surprise: observed is {seen.active.shape}, forecast is {said.location.shape} "
+            "(users, steps, metrics). Forecast from the panel you score."
+        )
+    lower, upper = said.log_tails(seen.active, seen.low, seen.high)
+    return np.where(seen.mask, lower - upper, np.float32(np.nan)).astype(np.float32)
+
+
+def deviations(odds: NDArray[np.float32], maps: Sequence[CentralMap]) -> NDArray[np.float32]:
+    """Calibrated normal deviations, (users, steps, metrics); 0 where nothing is known."""
+    out = np.zeros_like(odds)
+    for metric, central in enumerate(maps):
+        known = np.isfinite(odds[..., metric])
+        out[..., metric][known] = central(odds[..., metric][known])
+    return out
+
+
+def common_shock(deviation: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What happened to everyone at a step, (steps, metrics): it is no one's anomaly.
+
+    Args: deviation (users, steps, metrics); present (users, steps).
+    """
+    count = present.sum(0)[:, None].astype(np.float64)
+    cut = np.where(present[..., None], np.clip(deviation, -SHOCK_CUT, SHOCK_CUT), 0)
+    mean = cut.sum(0, dtype=np.float64) / np.maximum(count, 1)
+    believed = np.where(count >= SHOCK_USERS, count / (count + SHOCK_PRIOR), 0)
+    return (mean * believed).astype(np.float32)

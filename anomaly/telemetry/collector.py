@@ -1,0 +1,226 @@
+"""/metrics: what happened, read from the ledger whenever Prometheus asks, so restarts lose nothing.
+
+Labels are bounded: jobs, stages, states, severities, kinds, reasons, sources and models. Never users.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+import anomaly
+from anomaly.exceptions import AnomalyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from prometheus_client.metrics_core import Metric
+
+    from anomaly.ports import LedgerReader, MetricStore
+
+BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)  # seconds
+MONTHS = 13  # a year and the month before it
+RUN_STATES = ("planned", "running", "provisional", "complete", "failed", "missed", "superseded")
+NETWORK = "network"
+TWIN = "twin"
+
+
+def build_registry(store: MetricStore, leader: Callable[[], bool]) -> CollectorRegistry:
+    """A registry of the ledger's figures and of this process' memory, CPU time and open files.
+
+    Args: leader: whether this process holds the scheduler's lease.
+    """
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(store, leader))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class LedgerCollector(Collector):
+    """Past runs, flags and the model in use. Keeps nothing between scrapes.
+
+    Where the database is away every name is still there, without values, and
+    anomaly_database_up is 0: an alert on absence and one on the database both work.
+    """
+
+    def __init__(self, store: MetricStore, leader: Callable[[], bool]) -> None:
+        self._store = store
+        self._leader = leader
+
+    def describe(self) -> Iterable[Metric]:
+        """Say nothing: registering must not need the database."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """Read everything once."""
+        families = _Families()
+        try:
+            _fill(families, self._store)
+        except AnomalyError:
+            families = _Families()  # half a scrape would look like counters that fell
+            families.up.add_metric([], 0)
+        else:
+            families.up.add_metric([], 1)
+        families.leader.add_metric([], self._leader())
+        families.build.add_metric(
+            [], {"version": anomaly.__version__, "python": platform.python_version()}
+        )
+        return vars(families).values()
+
+
+class _Families:
+    """All metrics of the product, still without values."""
+
+    def __init__(self) -> None:
+        self.runs = CounterMetricFamily(
+            "anomaly_runs", "Runs that ended, by job and how they ended.", labels=["job", "state"]
+        )
+        self.durations = HistogramMetricFamily(
+            "anomaly_run_duration",
+            "How long the stages of runs took.",
+            labels=["job", "stage"],
+            unit="seconds",
+        )
+        self.last_success = GaugeMetricFamily(
+            "anomaly_run_last_success_timestamp",
+            "When the job last ended complete or provisional, in seconds since 1970 UTC.",
+            labels=["job"],
+            unit="seconds",
+        )
+        self.month_state = GaugeMetricFamily(
+            "anomaly_month_state",
+            "1 for the state that each of the last 13 months is in, 0 for its other states.",
+            labels=["month", "state"],
+        )
+        self.rows_read = CounterMetricFamily(
+            "anomaly_rows_read", "Rows read from a source.", labels=["source"]
+        )
+        self.rows_rejected = CounterMetricFamily(
+            "anomaly_rows_rejected", "Rows set aside as unusable, by reason.", labels=["reason"]
+        )
+        self.users_scored = CounterMetricFamily(
+            "anomaly_users_scored", "Users scored, counted once for each run."
+        )
+        self.users_skipped = CounterMetricFamily(
+            "anomaly_users_skipped",
+            "Users that a run could not score, by reason.",
+            labels=["reason"],
+        )
+        self.watermark = GaugeMetricFamily(
+            "anomaly_source_watermark_timestamp",
+            "The newest observation read from a source, in seconds since 1970 UTC.",
+            labels=["source"],
+            unit="seconds",
+        )
+        self.flags = CounterMetricFamily(
+            "anomaly_flags", "Flags raised by runs that ended.", labels=["severity", "kind"]
+        )
+        self.flag_rate = GaugeMetricFamily(
+            "anomaly_flags_per_thousand_user_months",
+            "Flags of the latest complete month for each thousand users scored in it.",
+        )
+        self.model = InfoMetricFamily("anomaly_model", "The model in use.")
+        self.trained = GaugeMetricFamily(
+            "anomaly_model_trained_timestamp",
+            "When the model in use was trained, in seconds since 1970 UTC.",
+            labels=["model"],
+            unit="seconds",
+        )
+        self.loss = GaugeMetricFamily(
+            "anomaly_model_validation_loss",
+            "Mean negative log-likelihood on later history, of the network and of its statistical twin.",
+            labels=["model"],
+        )
+        self.calibration = GaugeMetricFamily(
+            "anomaly_calibration_error",
+            "How far the tail probabilities of the model in use are from what was seen; 0 is none.",
+        )
+        self.precision = GaugeMetricFamily(
+            "anomaly_flag_precision", "The share of judged flags that analysts called real."
+        )
+        self.missed = CounterMetricFamily(
+            "anomaly_jobs_missed", "Scheduled runs that did not happen in their time.", labels=["job"]
+        )
+        self.leader = GaugeMetricFamily(
+            "anomaly_scheduler_leader", "1 where this process runs the schedule, else 0."
+        )
+        self.notifications = CounterMetricFamily(
+            "anomaly_notifications",
+            "Messages sent to people, by channel and outcome.",
+            labels=["channel", "outcome"],
+        )
+        self.build = InfoMetricFamily("anomaly_build", "The version that is running.")
+        self.up = GaugeMetricFamily(
+            "anomaly_database_up",
+            "1 where the database answered this scrape, else 0 and its figures are left out.",
+        )
+
+
+def _fill(families: _Families, store: MetricStore) -> None:
+    _fill_runs(families, store.ledger)
+    _fill_counters(families, store.ledger)
+    _fill_model(families, store)
+    rate = store.ledger.flags_per_thousand_user_months()
+    if rate is not None:
+        families.flag_rate.add_metric([], rate)
+    precision = store.flags.precision()
+    if precision is not None:
+        families.precision.add_metric([], precision)
+
+
+def _fill_runs(families: _Families, ledger: LedgerReader) -> None:
+    for run in ledger.last_successes():
+        if run.finished_at is not None:
+            families.last_success.add_metric([run.job], run.finished_at.timestamp())
+    for run in ledger.month_states(limit=MONTHS):
+        for state in RUN_STATES:
+            families.month_state.add_metric([str(run.month), state], run.state == state)
+    for source, watermark in ledger.watermarks().items():
+        families.watermark.add_metric([source], watermark.timestamp())
+    for row in ledger.durations(BUCKETS):
+        bounds = [*map(str, BUCKETS), "+Inf"]
+        buckets = list(zip(bounds, [*row.counts, row.count], strict=True))
+        families.durations.add_metric([row.job, row.stage], buckets, row.seconds)
+
+
+def _fill_counters(families: _Families, ledger: LedgerReader) -> None:
+    totals = ledger.totals()
+    _count(families.runs, totals.runs)
+    _count(families.rows_read, _keyed(totals.rows_read))
+    _count(families.rows_rejected, _keyed(totals.rows_rejected))
+    families.users_scored.add_metric([], totals.users_scored)
+    _count(families.users_skipped, _keyed(totals.users_skipped))
+    _count(families.flags, totals.flags)
+    _count(families.missed, _keyed(totals.missed))
+    _count(families.notifications, totals.notifications)
+
+
+def _fill_model(families: _Families, store: MetricStore) -> None:
+    champion = store.models.champion()
+    if champion is None:
+        return
+    families.model.add_metric([], {"model": NETWORK, "version": champion.version})
+    families.trained.add_metric([NETWORK], champion.registered_at.timestamp())
+    for model, loss in ((NETWORK, champion.validation_loss), (TWIN, champion.twin_loss)):
+        if loss is not None:
+            families.loss.add_metric([model], loss)
+    if champion.calibration_error is not None:
+        families.calibration.add_metric([], champion.calibration_error)
+
+
+def _count(family: CounterMetricFamily, counts: Mapping[tuple[str, ...], int]) -> None:
+    for labels, count in sorted(counts.items()):
+        family.add_metric(labels, count)
+
+
+def _keyed(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
+    return {(label,): count for label, count in counts.items()}

@@ -1,0 +1,192 @@
+"""The statistical twin: a robust seasonal baseline that each user carries along, day by day.
+
+For every user, metric and slot of the weekly round it keeps discounted sums (how often active, how
+large), shrunk towards what everyone does at that time and the user's own level (empirical Bayes,
+Efron & Morris 1975). Sizes are cut to a few deviations before they are learnt (Huber 1964), so that
+an incident does not become tomorrow's normal. A day is forecast from the days before it alone.
+
+The network learns corrections to the twin: where it has nothing to add, the twin remains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logit
+
+from anomaly.likelihoods.hurdle import SCALE_OF_SD, HurdleLogistic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HALF_LIFE_DAYS = 42.0  # habits: about six weeks, so that a season's drift is followed
+SLOT_PRIOR = 4.0  # observations that the prior of a slot is worth
+LEVEL_PRIOR = 4.0  # observations that everyone's level is worth for a new user
+SPREAD_PRIOR = 12.0  # observations that everyone's spread is worth
+CUT = 3.0  # deviations beyond which a size is cut before it is learnt
+SPREAD_FLOOR = 0.3  # a user's spread is never held to be less than this share of everyone's
+RATE_EDGE = 2e-4  # no rate is held to be closer to 0 or 1
+ALWAYS = np.float32(30.0)  # logit of the rate of a metric without hurdle
+
+
+@dataclass(frozen=True, slots=True)
+class TwinPrior:
+    """What everyone does: rate, size (slots, metrics) and spread, level (metrics,), linked scale.
+
+    rate: share of steps with activity; shape: size less the user's own level; spread: deviation of
+    sizes about the user's slot; level and level_spread: of users' mean sizes.
+    tick: (metrics,) linked resolution, under which no spread falls.
+    """
+
+    rate: NDArray[np.float32]
+    shape: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    level: NDArray[np.float32]
+    tick: NDArray[np.float32]
+    hurdle: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class TwinState:
+    """Discounted sums of each user: (users, slots, metrics) seen, active, size; (users, metrics)
+    squares, freedom. days: (users,) days lived through.
+    """
+
+    seen: NDArray[np.float32]
+    active: NDArray[np.float32]
+    size: NDArray[np.float32]
+    squares: NDArray[np.float32]
+    freedom: NDArray[np.float32]
+    days: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, users: int, slots: int, metrics: int) -> TwinState:
+        """Users of whom nothing is known."""
+        cube = (users, slots, metrics)
+        flat = (users, metrics)
+        zeros = [np.zeros(shape, dtype=np.float32) for shape in (cube, cube, cube, flat, flat, (users,))]
+        return cls(*zeros)
+
+
+@dataclass(frozen=True, slots=True)
+class TwinForecast:
+    """The twin's word on some steps: (users, steps, metrics) each, linked scale."""
+
+    active_logit: NDArray[np.float32]
+    location: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+    def likelihood(self) -> HurdleLogistic:
+        """As a distribution."""
+        return HurdleLogistic(self.active_logit, self.location, self.spread * SCALE_OF_SD)
+
+
+def fit_prior(
+    slot: NDArray[np.int16],
+    slots: int,
+    active: NDArray[np.bool_],
+    middle: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    hurdle: NDArray[np.bool_],
+    tick: NDArray[np.float32],
+) -> TwinPrior:
+    """Learn what everyone does.
+
+    Args: slot (users, steps); active, middle (linked sizes), mask (users, steps, metrics).
+    """
+    users, _, metrics = active.shape
+    size = np.where(active, middle, 0).astype(np.float64)
+    count = active.sum(1).astype(np.float64)
+    own = size.sum(1) / np.maximum(count, 1)
+    level = np.array(
+        [np.median(own[count[:, m] > 0, m]) if (count[:, m] > 0).any() else 0.0 for m in range(metrics)]
+    )
+    own = np.where(count > 0, own, level)
+    rate, shape = np.empty((slots, metrics)), np.zeros((slots, metrics))
+    overall = (active.sum((0, 1)) + 0.5) / (mask.sum((0, 1)) + 1.0)
+    apart = np.where(active, middle - own[:, None, :], 0)
+    for place in range(slots):
+        here = slot == place
+        seen, happened = mask[here].sum(0), active[here].sum(0)
+        rate[place] = (happened + SLOT_PRIOR * overall) / (seen + SLOT_PRIOR)
+        shape[place] = apart[here].sum(0) / (happened + SLOT_PRIOR)
+    left = np.where(active, middle - own[:, None, :] - shape[slot], 0)
+    spread = np.empty(metrics)
+    for metric in range(metrics):
+        known = np.abs(left[..., metric][active[..., metric]])
+        # 1.4826 x median absolute deviation is the sd of a normal; the mean backs it where half are equal
+        spread[metric] = max(1.4826 * np.median(known), known.mean()) if len(known) else 1.0
+    spread = np.maximum(spread, np.maximum(tick, 1e-6))
+    return TwinPrior(
+        rate.astype(np.float32), shape.astype(np.float32), spread.astype(np.float32),
+        level.astype(np.float32), tick, hurdle,
+    )  # fmt: skip
+
+
+def forecast(state: TwinState, prior: TwinPrior, slot: NDArray[np.int16]) -> TwinForecast:
+    """What the twin expects at steps that fall on these slots, (users, steps)."""
+    rate, size, spread = _tables(state, prior)
+    rows = np.arange(len(slot))[:, None]
+    active_logit = np.where(prior.hurdle, logit(rate), ALWAYS).astype(np.float32)
+    wide = np.broadcast_to(spread[:, None, :], (*slot.shape, spread.shape[-1]))
+    return TwinForecast(active_logit[rows, slot], size[rows, slot], wide)
+
+
+def levels(state: TwinState, prior: TwinPrior) -> NDArray[np.float32]:
+    """(users, metrics): each user's own mean size, linked scale."""
+    active = state.active.sum(1)
+    return (state.size.sum(1) + LEVEL_PRIOR * prior.level) / (active + LEVEL_PRIOR)
+
+
+def _tables(
+    state: TwinState, prior: TwinPrior
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Rates and sizes (users, slots, metrics), spreads (users, metrics)."""
+    usual = (state.seen * prior.rate).sum(1) + LEVEL_PRIOR * prior.rate.mean(0)
+    lift = (state.active.sum(1) + LEVEL_PRIOR * prior.rate.mean(0)) / np.maximum(usual, 1e-6)
+    odds = prior.rate / (1 - prior.rate) * lift[:, None, :]
+    rate = (state.active + SLOT_PRIOR * odds / (1 + odds)) / (state.seen + SLOT_PRIOR)
+    rate = np.clip(rate, RATE_EDGE, 1 - RATE_EDGE)
+    own = levels(state, prior)
+    size = (state.size + SLOT_PRIOR * (own[:, None, :] + prior.shape)) / (state.active + SLOT_PRIOR)
+    variance = (state.squares + SPREAD_PRIOR * prior.spread**2) / (state.freedom + SPREAD_PRIOR)
+    spread = np.maximum(np.sqrt(variance), np.maximum(SPREAD_FLOOR * prior.spread, prior.tick))
+    return rate.astype(np.float32), size.astype(np.float32), spread.astype(np.float32)
+
+
+def learn(
+    state: TwinState,
+    said: TwinForecast,
+    slot: NDArray[np.int16],
+    active: NDArray[np.bool_],
+    middle: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    days: float,
+) -> TwinState:
+    """Take in what happened on the steps that were forecast.
+
+    Args: days: how long these steps are; older days fade by it.
+    Returns: a new state; the given one is left alone.
+    """
+    fade = np.float32(0.5 ** (days / HALF_LIFE_DAYS))
+    cut = said.location + np.clip(middle - said.location, -CUT * said.spread, CUT * said.spread)
+    size = np.where(active, cut, 0).astype(np.float32)
+    squares = np.where(active, (cut - said.location) ** 2, 0).astype(np.float32)
+    rows = np.broadcast_to(np.arange(len(slot))[:, None], slot.shape)
+    sums = []
+    for sofar, now in ((state.seen, mask), (state.active, active), (state.size, size)):
+        total = sofar * fade
+        np.add.at(total, (rows, slot), now.astype(np.float32))
+        sums.append(total)
+    lived = mask.any((1, 2))
+    return replace(
+        state,
+        seen=sums[0],
+        active=sums[1],
+        size=sums[2],
+        squares=state.squares * fade + squares.sum(1),
+        freedom=state.freedom * fade + active.sum(1, dtype=np.float32),
+        days=state.days + np.where(lived, np.float32(days), 0).astype(np.float32),
+    )

@@ -1,0 +1,77 @@
+"""The JSON API: flags, users and runs, with the filters of the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Query
+
+from anomaly.exceptions import UsageError
+from anomaly.months import Month
+from anomaly.ports import FlagFilter, WebStore
+from anomaly.web import views
+
+MonthText = Annotated[str | None, Query(description="A month such as 2026-10.")]
+Limit = Annotated[int, Query(ge=1, le=10_000, description="At most so many rows.")]
+Offset = Annotated[int, Query(ge=0, le=10_000_000, description="Leaves out so many rows first.")]
+Severity = Literal["low", "medium", "high", "critical"]
+Status = Literal["open", "acknowledged", "closed"]
+
+
+def router(store: WebStore) -> APIRouter:
+    """Serves /api/v1."""
+    routes = APIRouter(prefix="/api/v1")
+
+    @routes.get("/flags")
+    def flags(
+        month: MonthText = None,
+        user: str | None = None,
+        metric: str | None = None,
+        severity: Severity | None = None,
+        status: Status | None = None,
+        limit: Limit = 100,
+        offset: Offset = 0,
+    ) -> list[dict[str, Any]]:
+        """Flags as `anomaly flags export` gives them, the highest score first."""
+        chosen = FlagFilter(checked(month), user, metric, severity, status, limit, offset)
+        return [views.flag_record(row) for row in store.flags.select(chosen)]
+
+    @routes.get("/flags/{flag_id}")
+    def flag(flag_id: str) -> dict[str, Any]:
+        """One flag, with the series that its plot shows; `series` is null where none was kept."""
+        try:
+            row = store.flags.get(flag_id)
+        except UsageError as error:
+            raise HTTPException(404, str(error)) from error
+        band = store.flags.series(flag_id)
+        return {**views.flag_record(row), "series": band and views.series_record(band)}
+
+    @routes.get("/users")
+    def users(
+        month: Annotated[str, Query(description="A month such as 2026-10.")],
+        user: str | None = None,
+        limit: Limit = 100,
+        offset: Offset = 0,
+    ) -> list[dict[str, Any]]:
+        """Users ranked by how far the month was from normal, then those not scored."""
+        rows = store.flags.user_months(str(Month.parse(month)), user, limit=limit, offset=offset)
+        return [views.user_record(row) for row in rows]
+
+    @routes.get("/runs")
+    def runs(
+        job: str | None = None, month: MonthText = None, state: str | None = None, limit: Limit = 100
+    ) -> list[dict[str, Any]]:
+        """Runs of the ledger, the newest first."""
+        states = None if state is None else [state]
+        rows = store.ledger.runs(job=job, month=checked(month), states=states, limit=limit)
+        return [views.run_record(run) for run in rows]
+
+    return routes
+
+
+def checked(month: str | None) -> str | None:
+    """The month as the database writes it, or None.
+
+    Raises: UsageError if it is no month.
+    """
+    return None if month is None else str(Month.parse(month))

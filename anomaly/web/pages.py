@@ -1,0 +1,177 @@
+"""The pages an analyst reads: a month, a user's month, a flag."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import anomaly
+from anomaly.exceptions import UsageError
+from anomaly.months import zone
+from anomaly.ports import FlagFilter, FlagRow, RunRow, WebStore
+from anomaly.records import SEVERITIES, STATUSES
+from anomaly.web import assets, views, words
+from anomaly.web.api import checked
+
+ROWS = 25  # on one page of a table
+MONTHS = 240  # offered to choose from: twenty years
+PLOTS = 4  # drawn on a user's page; further flags are linked
+
+Page = Annotated[int, Query(ge=1, le=1_000_000)]
+# An empty form field arrives as "": it does not filter.
+Text = Annotated[str, Query(max_length=2_000)]
+
+
+class Renderer:
+    """Templates with everything they call; `timezone` is the zone of all times shown."""
+
+    def __init__(self, timezone: str) -> None:
+        self.timezone = timezone
+        self._templates = Environment(
+            loader=PackageLoader("anomaly.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+        self._templates.globals.update(
+            asset=assets.addresses(),
+            version=anomaly.__version__,
+            words=words,
+            zone_name=str(zone(timezone)),
+            moment=lambda when: words.moment(when, timezone),
+            stretch=lambda start, end: words.stretch(start, end, timezone),
+        )
+
+    def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """Fill a template; every value is escaped where it lands."""
+        return HTMLResponse(self._templates.get_template(template).render(**values), status)
+
+
+def router(store: WebStore, renderer: Renderer) -> APIRouter:
+    """Serves /, /users/… and /flags/…."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/")
+    def month(
+        month: Text = "",
+        severity: Text = "",
+        status: Text = "",
+        user: Text = "",
+        metric: Text = "",
+        users: Page = 1,
+        flags: Page = 1,
+    ) -> HTMLResponse:
+        chosen = {"severity": severity, "status": status, "user": user, "metric": metric}
+        return _month(store, renderer, month, chosen, users, flags)
+
+    @routes.get("/users")
+    def named(user: Text, month: Text = "") -> HTMLResponse:
+        return _user(store, renderer, user, month)
+
+    @routes.get("/users/{user_id:path}")
+    def user(user_id: str, month: Text = "") -> HTMLResponse:
+        return _user(store, renderer, user_id, month)
+
+    @routes.get("/flags/{flag_id}")
+    def flag(flag_id: str) -> HTMLResponse:
+        return _flag(store, renderer, flag_id)
+
+    return routes
+
+
+def _month(
+    store: WebStore, renderer: Renderer, month: str, chosen: dict[str, str], users: int, flags: int
+) -> HTMLResponse:
+    runs = store.ledger.month_states(limit=MONTHS)
+    wanted = checked(month or None) or _latest(runs)
+    if wanted is None:
+        return renderer.page("empty.html")
+    wishes = {name: value or None for name, value in chosen.items()}
+    # One row more than shown tells whether another page follows.
+    ranked = store.flags.user_months(wanted, limit=ROWS + 1, offset=(users - 1) * ROWS)
+    found = store.flags.select(
+        FlagFilter(wanted, **wishes, limit=ROWS + 1, offset=(flags - 1) * ROWS)  # type: ignore[arg-type]
+    )
+    return renderer.page(
+        "month.html",
+        month=wanted,
+        months=sorted({run.month for run in runs if run.month} | {wanted}, reverse=True),
+        run=next((run for run in runs if run.month == wanted), None),
+        severities=views.severities(store.flags.select(FlagFilter(wanted))),
+        users=ranked[:ROWS],
+        users_page=_Paging("users", users, len(ranked) > ROWS, {**chosen, "month": wanted}),
+        flags=found[:ROWS],
+        flags_page=_Paging("flags", flags, len(found) > ROWS, {**chosen, "month": wanted}),
+        chosen=chosen,
+        filtered=any(chosen.values()),
+        choices={"severity": tuple(reversed(SEVERITIES)), "status": STATUSES},
+    )
+
+
+def _user(store: WebStore, renderer: Renderer, user_id: str, month: str) -> HTMLResponse:
+    flags = store.flags.select(FlagFilter(user=user_id))
+    wanted = checked(month or None) or max((row.month for row in flags), default=None)
+    wanted = wanted or _latest(store.ledger.month_states(limit=MONTHS))
+    rows = store.flags.user_months(wanted, user_id) if wanted else []
+    if wanted is None or not (rows or flags):
+        raise HTTPException(404, f"no scored month knows a user {user_id!r}")
+    here = [row for row in flags if row.month == wanted]
+    return renderer.page(
+        "user.html",
+        user_id=user_id,
+        month=wanted,
+        row=rows[0] if rows else None,
+        flags=[(row, _plot(store, renderer, row)) for row in here[:PLOTS]],
+        more=here[PLOTS:],
+        others=[row for row in flags if row.month != wanted],
+    )
+
+
+def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
+    try:
+        row = store.flags.get(flag_id)
+    except UsageError as error:
+        raise HTTPException(404, str(error)) from error
+    user_months = store.flags.user_months(row.month, row.flag.user_id)
+    siblings = store.flags.select(FlagFilter(row.month, user=row.flag.user_id))
+    return renderer.page(
+        "flag.html",
+        row=row,
+        flag=row.flag,
+        plot=_plot(store, renderer, row),
+        comparisons=views.comparisons(row.flag),
+        user_month=user_months[0].user_month if user_months else None,
+        siblings=[other for other in siblings if other.flag.flag_id != flag_id],
+    )
+
+
+def _plot(store: WebStore, renderer: Renderer, row: FlagRow) -> views.Plot | None:
+    band = store.flags.series(row.flag.flag_id)
+    return band and views.plot(row.flag, band, renderer.timezone)
+
+
+def _latest(runs: list[RunRow]) -> str | None:
+    """The newest month with results, else the newest month that anything is known of."""
+    months = [run.month for run in runs if run.month]
+    scored = [r.month for r in runs if r.month and r.state in {"complete", "provisional"}]
+    return max(scored or months, default=None)
+
+
+class _Paging:
+    """Where one table of a page stands, and the addresses of its neighbours."""
+
+    def __init__(self, name: str, page: int, more: bool, query: dict[str, str]) -> None:
+        self.first = (page - 1) * ROWS + 1
+        self.previous = self._address(name, page - 1, query) if page > 1 else None
+        self.next = self._address(name, page + 1, query) if more else None
+
+    @staticmethod
+    def _address(name: str, page: int, query: dict[str, str]) -> str:
+        kept = {key: value for key, value in query.items() if value}
+        return f"/?{urlencode({**kept, name: page})}#{name}"

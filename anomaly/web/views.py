@@ -1,0 +1,201 @@
+"""What a page shows, worked out from rows: plots, comparisons, figures. No HTML, no database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anomaly.months import zone
+from anomaly.records import FLAG_COLUMNS, SEVERITIES, Band, Flag
+from anomaly.web import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from anomaly.ports import FlagRow, RunRow, UserMonthRow
+
+SMALL_GROUP = 4  # others; a cohort has five members, else everyone is the peer group
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One line of 'compared with whom': percentile 0 to 100, or None where nobody can say."""
+
+    name: str
+    percentile: float | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One flag drawn: `data` goes to the script as JSON, `rows` into the table of the same numbers."""
+
+    flag: Flag
+    metric: str
+    zone: str
+    data: dict[str, Any]
+    rows: list[PlotRow]
+
+
+@dataclass(frozen=True, slots=True)
+class PlotRow:
+    """One step of a plot, as text."""
+
+    time: str
+    observed: str
+    expected: str
+    band: str
+    flagged: bool
+
+
+def plot(flag: Flag, band: Band, timezone: str) -> Plot:
+    """Lay a flag over its band.
+
+    Times are wall-clock times at the UTC offset that holds when the flag begins, so that the axis
+    never runs backwards where clocks change; `zone` names that offset.
+    """
+    offset = flag.start.astimezone(zone(timezone)).utcoffset() or dt.timedelta()
+    step = int(np.median(np.diff(band.times))) if len(band.times) > 1 else 3_600
+    begin, end = flag.start.timestamp(), flag.end.timestamp()
+    local = [_wall(int(time), offset) for time in band.times]
+    inside = [begin <= time < end for time in band.times]
+    metric = words.first_metric(flag)
+    data = {
+        "times": local,
+        "end": _wall(int(band.times[-1]) + step, offset) if local else None,
+        "observed": _numbers(band.observed),
+        "expected": _numbers(band.expected),
+        "lower": _numbers(band.lower),
+        "upper": _numbers(band.upper),
+        "flagged": [_wall(int(begin), offset), _wall(int(end), offset)],
+        "metric": metric,
+        "per": words.length(step).removeprefix("1 "),
+        "zone": _offset_name(timezone, offset),
+    }
+    rows = [
+        PlotRow(
+            time=when.replace("T", " ")[:16],
+            observed=words.number(float(band.observed[i])),
+            expected=words.number(float(band.expected[i])),
+            band=f"{words.number(float(band.lower[i]))} to {words.number(float(band.upper[i]))}",
+            flagged=inside[i],
+        )
+        for i, when in enumerate(local)
+    ]
+    return Plot(flag, metric, data["zone"], data, rows)
+
+
+def comparisons(flag: Flag) -> list[Comparison]:
+    """The flag against the user's own past, the peers and everyone."""
+    peers = (
+        f"the {flag.peer_count} users most like this one"
+        if flag.peer_count >= SMALL_GROUP
+        else "all users, as the peer group is too small"
+    )
+    return [
+        _comparison("This user's own past", flag.self_percentile, "what this user did before"),
+        _comparison("Peers", flag.peer_percentile, peers),
+        _comparison("Everyone", flag.all_percentile, "all users of the month"),
+    ]
+
+
+def severities(rows: Iterable[FlagRow]) -> list[tuple[str, int]]:
+    """How many flags of each severity, the gravest first, without those that have none."""
+    counts = Counter(row.flag.severity for row in rows)
+    return [(severity, counts[severity]) for severity in reversed(SEVERITIES) if counts[severity]]
+
+
+def skipped(rows: Iterable[UserMonthRow]) -> list[tuple[str, int]]:
+    """Why users were not scored, in words, with how many."""
+    counts = Counter(row.user_month.skipped for row in rows if row.user_month.skipped)
+    return [(words.SKIPS.get(reason, reason), number) for reason, number in counts.most_common()]
+
+
+def flag_record(row: FlagRow) -> dict[str, Any]:
+    """A flag as the API gives it: the export's columns, then month, status and label."""
+    fields = asdict(row.flag)
+    return {
+        **{column: _plain(fields[column]) for column in FLAG_COLUMNS},
+        "month": row.month,
+        "status": row.status,
+        "label": row.label,
+    }
+
+
+def user_record(row: UserMonthRow) -> dict[str, Any]:
+    """A user's month as the API gives it."""
+    fields = {name: _plain(value) for name, value in asdict(row.user_month).items()}
+    return {"month": row.month, "rank": row.rank, **fields}
+
+
+def run_record(run: RunRow) -> dict[str, Any]:
+    """A run as the API gives it; where the work was done stays inside."""
+    return {
+        "id": run.id,
+        "job": run.job,
+        "month": run.month,
+        "state": run.state,
+        "planned_for": _plain(run.planned_for),
+        "started_at": _plain(run.started_at),
+        "finished_at": _plain(run.finished_at),
+        "seconds": _plain(run.seconds),
+        "rows_read": run.rows_read,
+        "rows_rejected": dict(run.rows_rejected),
+        "users_scored": run.users_scored,
+        "users_skipped": dict(run.users_skipped),
+        "flags": run.flags,
+        "watermark": _plain(run.watermark),
+        "model_version": run.model_version,
+        "configuration": run.configuration,
+        "code_version": run.code_version,
+    }
+
+
+def series_record(band: Band) -> dict[str, list[Any]]:
+    """A band as the API gives it: times in UTC, null where nothing is known."""
+    return {
+        "times": [_plain(dt.datetime.fromtimestamp(int(time), dt.UTC)) for time in band.times],
+        "observed": _numbers(band.observed),
+        "expected": _numbers(band.expected),
+        "lower": _numbers(band.lower),
+        "upper": _numbers(band.upper),
+    }
+
+
+def _comparison(name: str, percentile: float, whom: str) -> Comparison:
+    if not math.isfinite(percentile):
+        return Comparison(name, None, f"Nothing to compare with: {whom}.")
+    return Comparison(name, percentile, f"More unusual than {words.percent(percentile)} of {whom}.")
+
+
+def _wall(time: int, offset: dt.timedelta) -> str:
+    local = dt.datetime.fromtimestamp(time, dt.UTC) + offset
+    return local.replace(tzinfo=None).isoformat()
+
+
+def _offset_name(timezone: str, offset: dt.timedelta) -> str:
+    minutes = int(offset.total_seconds()) // 60
+    if timezone == "UTC" or not minutes:
+        return timezone
+    sign = "-" if minutes < 0 else "+"
+    return f"{timezone}, UTC{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+
+
+def _numbers(values: NDArray[np.float32]) -> list[float | None]:
+    """Floats to six digits (all that float32 holds), None where not finite: JSON has no NaN."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,70 @@
+"""Progress on a terminal (a bar) and off it (log lines)."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from anomaly.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+LINE_SECONDS = 10.0  # off a terminal, a line at most this often
+
+
+class Bars:
+    """One bar for the stage that is running."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def track(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Draw a bar that ends full and stays."""
+        from rich import progress
+
+        with progress.Progress(
+            progress.TextColumn("{task.description:<28}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            console=self._console,
+        ) as bars:
+            task = bars.add_task(label, total=total or None)
+            yield lambda done: bars.advance(task, done)
+
+
+class Lines:
+    """A log line when a stage begins, from time to time, and when it ends."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+
+    @contextmanager
+    def track(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Log the stage's progress."""
+        log = structlog.get_logger().bind(stage=label, total=total)
+        began = told = self._clock()
+        done = 0
+
+        def advance(pieces: int) -> None:
+            nonlocal done, told
+            done += pieces
+            if self._clock() - told >= LINE_SECONDS:
+                told = self._clock()
+                log.info("stage_progress", done=done)
+
+        log.info("stage_started")
+        yield advance
+        log.info("stage_finished", done=done, seconds=round(self._clock() - began, 2))
+
+
+def for_console(console: Console) -> Progress:
+    """Bars where a person looks on, lines elsewhere."""
+    return Bars(console) if console.is_terminal else Lines()

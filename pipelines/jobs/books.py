@@ -1,0 +1,273 @@
+"""Where a month's run is written: in the ledger, or, for a dry run, in memory alone."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from anomaly.exceptions import AnomalyError
+from pipelines.jobs.reading import months_span, steps_over
+from pipelines.jobs.scope import is_closed
+
+if TYPE_CHECKING:
+    from anomaly.records import Flag, UserMonth
+    from anomaly.store import Run
+    from pipelines.exclusive import Holding
+    from pipelines.jobs.scope import Scope
+    from pipelines.services import Services
+
+
+PLAN_STAGE = "plan"  # its figures tell whether rows have changed since an interruption
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a stage went through; its body fills this in."""
+
+    rows: int = 0
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What is published of one shard. states: packed, by user; empty while provisional."""
+
+    flags: Sequence[Flag]
+    user_months: Sequence[UserMonth]
+    states: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a month's run came to.
+
+    state: complete, provisional or dry. flags: the highest score first. note: what a reader should
+    know of it, or None.
+    """
+
+    month: str
+    state: str
+    flags: Sequence[Flag]
+    users_scored: int
+    users_skipped: Mapping[str, int]
+    model_version: str | None
+    note: str | None = None
+
+
+class Books(Protocol):
+    """What a month's run writes down."""
+
+    def stage(self, name: str) -> AbstractContextManager[Counts]:
+        """Time a stage and keep its figures."""
+        ...
+
+    def finished_shards(self) -> set[int]:
+        """Shards that an interrupted attempt at this run has published."""
+        ...
+
+    def publish(self, shard: int, model_version: str, result: ShardResult) -> None:
+        """Write one shard in one transaction."""
+        ...
+
+    def finish(
+        self, state: str, model_version: str, scope: Scope, rejected: Mapping[str, int]
+    ) -> Outcome:
+        """End the run."""
+        ...
+
+
+class Ledger:
+    """A run in the ledger, written under the lease's token."""
+
+    def __init__(self, services: Services, run: Run, holding: Holding) -> None:
+        self._services = services
+        self._run = run
+        self._holding = holding
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Counts]:
+        """Time a stage and write its figures."""
+        self._holding.check()
+        with staged(self._services, self._run, name) as counts:
+            yield counts
+
+    def finished_shards(self) -> set[int]:
+        """Shards that an interrupted attempt at this run has published."""
+        return self._services.store.shards.finished(self._run.id)
+
+    def publish(self, shard: int, model_version: str, result: ShardResult) -> None:
+        """Write one shard in one transaction."""
+        self._services.store.publish(
+            self._run,
+            shard,
+            str(self._run.month),
+            result.flags,
+            result.user_months,
+            result.states,
+            self._holding.token,
+            model_version=model_version,
+            now=self._services.clock(),
+        )
+
+    def finish(
+        self, state: str, model_version: str, scope: Scope, rejected: Mapping[str, int]
+    ) -> Outcome:
+        """End the run; from now on analysts see its results."""
+        run = self._services.store.ledger.finish(
+            self._run,
+            state,
+            self._services.clock(),
+            rows_read=scope.rows,
+            rows_rejected=rejected,
+            model_version=model_version,
+            watermark=scope.span.end,
+            source="observations",
+            note=scope.note,
+            token=self._holding.token,
+        )
+        return published(self._services, run)
+
+
+@dataclass(slots=True)
+class Scratch:
+    """A dry run of `month`: nothing is written, all is remembered."""
+
+    month: str
+    results: list[ShardResult] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Counts]:
+        """Let the stage pass."""
+        del name
+        yield Counts()
+
+    def finished_shards(self) -> set[int]:
+        """None: a dry run begins anew each time."""
+        return set()
+
+    def publish(self, shard: int, model_version: str, result: ShardResult) -> None:
+        """Remember the shard."""
+        del shard, model_version
+        self.results.append(result)
+
+    def finish(
+        self, state: str, model_version: str, scope: Scope, rejected: Mapping[str, int]
+    ) -> Outcome:
+        """Add up what was remembered."""
+        del rejected
+        flags = [flag for result in self.results for flag in result.flags]
+        users = [user for result in self.results for user in result.user_months]
+        return Outcome(
+            self.month,
+            "dry",
+            sorted(flags, key=lambda flag: (-flag.score, flag.flag_id)),
+            sum(user.skipped is None for user in users),
+            Counter(user.skipped for user in users if user.skipped is not None),
+            model_version,
+            scope.note or f"would be {state}",
+        )
+
+
+@contextmanager
+def open_run(services: Services, scope: Scope, holding: Holding) -> Iterator[Ledger]:
+    """The run in the ledger: an interrupted one that covers the same, else a new one."""
+    ledger = services.store.ledger
+    identity = {
+        "configuration": services.configuration,
+        "code_version": services.code_version,
+        "now": scope.now,
+        "holder": services.holder,
+    }
+    run = ledger.resume("month", str(scope.month), **identity)
+    if run is not None and not covers_the_same(services, run, scope):
+        ledger.finish(run, "failed", scope.now, note="interrupted; its rows have changed since")
+        run = None
+    if run is None:
+        run = ledger.start("month", str(scope.month), **identity)
+        ledger.stage(run, PLAN_STAGE, 0.0, rows=scope.rows, users=len(scope.users))
+    structlog.get_logger().info("month_started", run_id=run.id, month=str(scope.month))
+    with failing(services, run):
+        yield Ledger(services, run, holding)
+
+
+def covers_the_same(services: Services, run: Run, scope: Scope) -> bool:
+    """Whether an interrupted run's shards can stand beside those that would be scored now."""
+    planned = [stage for stage in services.store.ledger.stages(run.id) if stage.stage == PLAN_STAGE]
+    whole = months_span(services, scope.month, scope.month.next(), scope.span.grid.step)
+    span = steps_over(whole, run.started_at)
+    return (
+        span is not None
+        and span.end == scope.span.end
+        and is_closed(services, scope.month, run.started_at) == scope.complete
+        and [(stage.rows, stage.users) for stage in planned] == [(scope.rows, len(scope.users))]
+    )
+
+
+def published(services: Services, run: Run, note: str | None = None) -> Outcome:
+    """What analysts see of a run."""
+    from anomaly.store import FlagFilter
+
+    month = str(run.month)
+    rows = services.store.flags.select(FlagFilter(month=month))
+    return Outcome(
+        month,
+        run.state,
+        [row.flag for row in rows],
+        run.users_scored,
+        run.users_skipped,
+        run.model_version,
+        note or run.note,
+    )
+
+
+@contextmanager
+def staged(services: Services, run: Run, name: str) -> Iterator[Counts]:
+    """Time a stage of a run and write its figures into the ledger."""
+    began = time.perf_counter()
+    counts = Counts()
+    with structlog.contextvars.bound_contextvars(run_id=run.id, stage=name):
+        yield counts
+    services.store.ledger.stage(
+        run,
+        name,
+        time.perf_counter() - began,
+        rows=counts.rows,
+        users=counts.users,
+        memory=peak_memory(),
+    )
+    services.store.ledger.heartbeat(run, services.clock())
+
+
+@contextmanager
+def failing(
+    services: Services, run: Run, figures: Callable[[], dict[str, Any]] = dict
+) -> Iterator[None]:
+    """Mark the run failed if its work raises, and let the error go on.
+
+    A run that is killed or stopped from the keyboard stays `running`, so that the next attempt
+    takes it over. figures: what has been counted so far, for the ledger.
+    """
+    try:
+        yield
+    except Exception as error:
+        note = str(error) if isinstance(error, AnomalyError) else type(error).__name__
+        try:
+            services.store.ledger.finish(run, "failed", services.clock(), note=note, **figures())
+        except AnomalyError as second:
+            # A database that is away keeps the run as `running`; the next attempt resumes it.
+            structlog.get_logger().warning("failure_not_recorded", error=str(second))
+        raise
+
+
+def peak_memory() -> int:
+    """The most memory this process has held so far, bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,236 @@
+"""Rows from files or from somebody else's database into `observations`.
+
+Clean rows wait on disk until the whole source is read: a source with too many bad rows is refused
+before a single row of it is written. Writing is keyed, so an interrupted ingest is made good by
+doing it again. Bad rows are kept in `rejects` with their reason either way.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from sqlalchemy.engine import make_url
+
+from anomaly.exceptions import SettingsError, SourceError
+from anomaly.months import parse_duration
+from anomaly.rows import SCHEMA
+from anomaly.sources.batch import Batch, Reject, Tally
+from anomaly.sources.cleaning import Checks
+from pipelines.exclusive import exclusive
+from pipelines.jobs.books import failing, staged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipelines.services import Services
+
+AHEAD = dt.timedelta(days=1)  # clocks differ; rows later than this from now cannot have happened
+KEPT_REJECTS = 1_000  # rows of each reason and ingest that are kept word for word; all are counted
+
+
+@dataclass(slots=True)
+class Ingested:
+    """What an ingest did. newest: the latest observed_at, aware UTC, or None without rows."""
+
+    source: str
+    tally: Tally = field(default_factory=Tally)
+    inserted: int = 0
+    corrected: int = 0
+    unchanged: int = 0
+    newest: dt.datetime | None = None
+
+
+def ingest_file(
+    services: Services,
+    path: Path,
+    columns: Mapping[str, str] | None = None,
+    metric: str | None = None,
+) -> Ingested:
+    """Import one CSV or Parquet file, or a folder of Parquet files.
+
+    Raises: SourceError if it cannot be read; DataError if too many of its rows are bad; BusyError.
+    """
+    from anomaly.sources import read_file
+
+    with exclusive(services):
+        batches = read_file(path, columns or None, metric=metric, checks=checks(services))
+        return ingest(services, path.name, batches)
+
+
+def ingest_source(services: Services) -> Ingested | None:
+    """Read what is new in [source]; None where no source is configured. The lease is held already.
+
+    A database is read from its watermark, less [source] overlap for late rows; a Parquet folder
+    as a whole.
+    Raises: as `ingest_file`; SettingsError if both a url and a path are set.
+    """
+    settings = services.settings.source
+    if settings.url is not None and settings.path is not None:
+        raise SettingsError("[source] url and path: only one source can be read. Leave one out.")
+    if settings.path is not None:
+        from anomaly.sources import read_file
+
+        batches = read_file(
+            settings.path,
+            settings.columns or None,
+            metric=settings.metric,
+            checks=checks(services),
+        )
+        return ingest(services, Path(settings.path).name, batches)
+    if settings.url is None:
+        return None
+    from anomaly.sources.database import read_sql
+
+    name = source_name(services)
+    watermark = services.store.ledger.watermark(name)
+    since = None if watermark is None else watermark - parse_duration(settings.overlap)
+    return ingest(services, name, read_sql(settings, since, services.clock() + AHEAD))
+
+
+def checks(services: Services) -> Checks:
+    """What rows are held against: the zone of naive times, the clock, metrics known as counts."""
+    settings = services.settings
+    counts = frozenset(name for name, metric in settings.metric.items() if metric.kind == "count")
+    latest = int((services.clock() + AHEAD).timestamp())
+    return Checks(settings.source.timezone, latest, counts)
+
+
+def source_name(services: Services) -> str:
+    """How the ledger calls [source]: its database and table, never its host or user."""
+    settings = services.settings.source
+    url = make_url(settings.url or "")
+    return f"{Path(url.database or '').name}:{settings.table or 'query'}"
+
+
+def ingest(services: Services, source: str, batches: Iterable[Batch]) -> Ingested:
+    """Take batches in, with a row in the ledger.
+
+    Raises: DataError if more than [source] max_rejected of the rows are bad.
+    """
+    run = services.store.ledger.start(
+        "ingest",
+        configuration=services.configuration,
+        code_version=services.code_version,
+        now=services.clock(),
+        holder=services.holder,
+    )
+    done = Ingested(source)
+    with failing(services, run, lambda: figures(done)), spool() as clean:
+        with staged(services, run, "read") as counts:
+            for table in sift(services, done, batches):
+                clean.add(table)
+            counts.rows = done.tally.read
+        done.tally.refuse_beyond(services.settings.source.max_rejected, source)
+        with staged(services, run, "write") as counts:
+            write(services, done, clean)
+            counts.rows = clean.rows
+        services.store.ledger.finish(
+            run,
+            "complete",
+            services.clock(),
+            watermark=newest_watermark(services, done),
+            **figures(done),
+        )
+    return done
+
+
+def figures(done: Ingested) -> dict[str, Any]:
+    """What the ledger counts of an ingest, however it ends."""
+    return {
+        "rows_read": done.tally.read,
+        "rows_rejected": dict(done.tally.reasons),
+        "source": done.source,
+    }
+
+
+def newest_watermark(services: Services, done: Ingested) -> dt.datetime | None:
+    """The newest row known of the source: it moves on, never back."""
+    before = services.store.ledger.watermark(done.source)
+    return max((when for when in (before, done.newest) if when is not None), default=None)
+
+
+def sift(services: Services, done: Ingested, batches: Iterable[Batch]) -> Iterator[pa.Table]:
+    """Count and keep what is bad; pass on what is clean."""
+    with services.progress.track(f"reading {done.source}", 0) as advance:
+        for batch in batches:
+            keep_rejects(services, done, batch.rejects)
+            done.tally.add(batch)
+            advance(batch.read)
+            if len(batch.table):
+                newest = pc.max(batch.table["observed_at"]).as_py()
+                done.newest = newest if done.newest is None else max(done.newest, newest)
+                yield batch.table
+
+
+def keep_rejects(services: Services, done: Ingested, rejects: Iterable[Reject]) -> None:
+    """Keep the first bad rows of each reason word for word; all of them are counted."""
+    kept: dict[str, list[tuple[str, str]]] = {}
+    for reject in rejects:
+        rows = kept.setdefault(reject.reason, [])
+        if done.tally.reasons[reject.reason] + len(rows) < KEPT_REJECTS:
+            rows.append((reject.location, reject.text))
+    for reason, rows in kept.items():
+        services.store.rejects.write(done.source, reason, rows, services.clock())
+
+
+def write(services: Services, done: Ingested, clean: Spool) -> None:
+    """Write the clean rows, a table at a time, each in a transaction of its own."""
+    with services.progress.track(f"writing {done.source}", clean.rows) as advance:
+        for table in clean.tables():
+            written = services.store.observations.write(table, done.source)
+            done.inserted += written.inserted
+            done.corrected += written.corrected
+            done.unchanged += written.unchanged
+            advance(len(table))
+
+
+class Spool:
+    """Tables on disk, in a file that goes when the work is over."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
+        self.rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Append a table."""
+        try:
+            self._writer.write_table(table.select(SCHEMA.names).cast(SCHEMA))
+        except OSError as error:
+            raise SourceError(
+                f"{self._file}: rows cannot be set down ({error}). Free space, or point TMPDIR at "
+                "a larger disk."
+            ) from error
+        self.rows += len(table)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """What was added, piece by piece."""
+        self.close()
+        with pq.ParquetFile(self._file) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group)
+
+    def close(self) -> None:
+        """End the file; twice does no harm."""
+        if self._writer.is_open:
+            self._writer.close()
+
+
+@contextmanager
+def spool() -> Iterator[Spool]:
+    """A place on disk for clean rows."""
+    with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
+        rows = Spool(Path(folder) / "rows.parquet")
+        try:
+            yield rows
+        finally:
+            rows.close()

@@ -1,0 +1,155 @@
+"""The monthly run: ingest, train if due, remember, score, publish.
+
+Nothing after the month's end is ever read, and model, calibration and states see nothing of the
+month. Users are scored in shards; each shard is one transaction, and those an interrupted run has
+published are not scored again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from anomaly.exceptions import UsageError
+from anomaly.records import UserMonth
+from pipelines.exclusive import exclusive
+from pipelines.jobs.books import Outcome, Scratch, ShardResult, open_run, published
+from pipelines.jobs.ingest import ingest_source
+from pipelines.jobs.reading import Laid, calendar_of, chunks, read_panel, sample
+from pipelines.jobs.scope import Options, Scope, scope_of
+from pipelines.jobs.states import Memory, MemoryShelf, specs_of
+from pipelines.jobs.train import model_for
+
+if TYPE_CHECKING:
+    from anomaly.engine import Reference
+    from anomaly.months import Month
+    from anomaly.store import Run
+    from pipelines.jobs.books import Books
+    from pipelines.services import Services
+
+REFERENCE_USERS = 2_000  # users, chosen by hash, that everyone is compared with
+DEFAULTS = Options()
+
+
+def run_month(services: Services, month: Month, options: Options = DEFAULTS) -> Outcome:
+    """Score a month and publish its flags.
+
+    Raises: BusyError if another process works on this database; DataError if the month is empty
+        or has no history; UsageError if it has not begun; SourceError, ModelError.
+    """
+    if options.dry_run:
+        return score_month(services, scope_of(services, month, options), options, Scratch(str(month)))
+    with exclusive(services) as holding:
+        standing = services.store.ledger.current(str(month))
+        if standing is not None and standing.state == "complete" and not options.force:
+            return unchanged(services, standing)
+        ingest_source(services)
+        refuse_narrowing(standing, options)
+        scope = scope_of(services, month, options)
+        with open_run(services, scope, holding) as ledger:
+            return score_month(services, scope, options, ledger)
+
+
+def score_month(services: Services, scope: Scope, options: Options, books: Books) -> Outcome:
+    """Model, states, reference, then shard after shard."""
+    month = scope.month
+    with books.stage("model"):
+        model = model_for(services, month, train=options.train, keep=not options.dry_run)
+    shelf = MemoryShelf(services.store) if options.dry_run else services.store.states
+    memory = Memory(services, shelf, model, month, calendar_of(services), scope.people)
+    if not options.users:
+        with books.stage("remember") as counts:
+            counts.rows = memory.prepare(scope.users)
+    with books.stage("reference") as counts:
+        reference, counts.users = reference_of(services, scope, memory)
+    finished = books.finished_shards()
+    negative = 0
+    with services.progress.track(f"scoring {month}", len(scope.users)) as advance:
+        for number, users in enumerate(chunks(scope.users, services.settings.run.shard_users)):
+            if number not in finished:
+                with books.stage("score") as counts:
+                    result, laid = score_shard(services, scope, memory, reference, users)
+                    counts.rows, counts.users = laid.rows, len(users)
+                negative += laid.negative
+                with books.stage("publish"):
+                    books.publish(number, model.version, result)
+            advance(len(users))
+    with books.stage("publish"):
+        books.publish(len(scope.users), model.version, left_out(scope.skipped))
+    state = "complete" if scope.complete else "provisional"
+    rejected = {"negative_count": negative} if negative else {}
+    return books.finish(state, model.version, scope, rejected)
+
+
+def reference_of(services: Services, scope: Scope, memory: Memory) -> tuple[Reference, int]:
+    """The frame of comparison, from the same users whichever shard is scored."""
+    users = sample(scope.people.seen_since(int(scope.span.start.timestamp())), REFERENCE_USERS)
+    laid = read_panel(services, scope.span, scope.people, users, specs_of(memory.model))
+    reference = services.engine().reference(
+        memory.model, laid.panel, memory.of(users), memory.calendar
+    )
+    return reference, len(users)
+
+
+def score_shard(
+    services: Services, scope: Scope, memory: Memory, reference: Reference, users: Sequence[str]
+) -> tuple[ShardResult, Laid]:
+    """Score some users; their states are kept only where the month is closed."""
+    model = memory.model
+    laid = read_panel(services, scope.span, scope.people, users, specs_of(model))
+    scored = services.engine().score(
+        model,
+        laid.panel,
+        memory.of(users),
+        reference,
+        str(scope.month),
+        memory.calendar,
+        services.configuration,
+    )
+    states = dict(zip(users, scored.states.pack(), strict=True)) if scope.complete else {}
+    return ShardResult(scored.flags, scored.user_months, states), laid
+
+
+def left_out(skipped: Mapping[str, str]) -> ShardResult:
+    """The months of users who were not scored, with the reason."""
+    months = [
+        UserMonth(
+            user_id=user,
+            cohort="",
+            score=0.0,
+            p_value=1.0,
+            flags=0,
+            worst_at=None,
+            metrics="",
+            self_percentile=0.0,
+            peer_percentile=0.0,
+            all_percentile=0.0,
+            peer_count=0,
+            confidence=0.0,
+            skipped=reason,
+        )
+        for user, reason in skipped.items()
+    ]
+    return ShardResult([], months, {})
+
+
+def refuse_narrowing(standing: Run | None, options: Options) -> None:
+    """A complete month is not replaced by a few of its users.
+
+    Raises: UsageError.
+    """
+    if options.users and standing is not None and standing.state == "complete":
+        raise UsageError(
+            f"{standing.month} is complete; --users would leave only some of it. "
+            "Look at a few users with --dry-run."
+        )
+
+
+def unchanged(services: Services, standing: Run) -> Outcome:
+    """What a second run of a complete month says."""
+    note = f"{standing.month} is complete since {standing.finished_at:%Y-%m-%d %H:%M} UTC; nothing changed"
+    if standing.configuration != services.configuration:
+        note += ". The configuration has changed since: run with --force to score it again"
+    return published(services, standing, note)
+
+

@@ -1,0 +1,184 @@
+"""What jobs read: users, calendars and panels, never anything after the instant they ask for."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from anomaly.calendar import CalendarContext, Event
+from anomaly.grid import make_grid, to_panel
+from anomaly.metrics import set_aside_negatives
+from anomaly.months import local_days, parse_duration
+from anomaly.panel import Grid, Panel
+from anomaly.rows import SCHEMA, Rows
+
+if TYPE_CHECKING:
+    from anomaly.metrics import MetricSpec
+    from anomaly.months import Month
+    from anomaly.store import UserRow
+    from pipelines.services import Services
+
+DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Who was known before an instant.
+
+    first_seen: seconds UTC of each user's first row, by user in byte order.
+    last_row: seconds UTC of the newest row before the instant.
+    left: seconds UTC after which a user is known to be gone (users.active_to).
+    """
+
+    first_seen: Mapping[str, int]
+    last_row: Mapping[str, int]
+    left: Mapping[str, int]
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """All of them, in byte order."""
+        return tuple(self.first_seen)
+
+    def seen_since(self, when: int) -> tuple[str, ...]:
+        """Those with a row at or after `when`."""
+        return tuple(user for user in self.users if self.last_row.get(user, when - 1) >= when)
+
+
+def people_before(services: Services, end: dt.datetime) -> People:
+    """Everyone with a row before `end`; rows after it are not looked at."""
+    store = services.store
+    first = {
+        user: int(when.timestamp())
+        for user, when in store.observations.first_seen().items()
+        if when < end
+    }
+    last = store.observations.last_seen(before=end)
+    return People(
+        {user: first[user] for user in sorted(first, key=str.encode)},
+        {user: int(when.timestamp()) for user, when in last.items()},
+        _departures(store.users.read(), services.timezone),
+    )
+
+
+def _departures(users: Iterable[UserRow], timezone: str) -> dict[str, int]:
+    return {
+        user.user_id: _midnight_after(user.active_to, user.timezone or timezone)
+        for user in users
+        if user.active_to is not None
+    }
+
+
+def _midnight_after(day: dt.date, timezone: str) -> int:
+    noon = dt.datetime(day.year, day.month, day.day, 12, tzinfo=dt.UTC) + DAY
+    return int(local_days(int(noon.timestamp()), int(noon.timestamp()) + 1, timezone)[0])
+
+
+def calendar_of(services: Services) -> CalendarContext:
+    """What is known of days and places: the settings' country, users' zones, stored events."""
+    zones = {
+        user.user_id: user.timezone
+        for user in services.store.users.read()
+        if user.timezone is not None
+    }
+    events = tuple(
+        Event(
+            kind=row.kind,
+            start=int(row.start.timestamp()),
+            end=int(row.end.timestamp()),
+            user_id=row.user_id,
+            cohort=row.cohort,
+            name=row.name,
+        )
+        for row in services.store.events.read()
+    )
+    return CalendarContext(services.timezone, services.settings.calendar.country, zones, events)
+
+
+def sample(users: Iterable[str], size: int) -> tuple[str, ...]:
+    """At most `size` users, chosen by the hash of their name: the same whoever else is there."""
+    by_hash = sorted(users, key=lambda user: hashlib.sha256(user.encode()).digest())
+    return tuple(sorted(by_hash[:size], key=str.encode))
+
+
+def step_seconds(services: Services) -> int:
+    """Length of a grid step."""
+    return int(parse_duration(services.settings.grid.step).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A grid and the instants [start, end), aware UTC, of which rows are read for it.
+
+    `end` is the true end of the time that is over: a daily grid's last step may be shorter or
+    longer than 24 hours.
+    """
+
+    grid: Grid
+    start: dt.datetime
+    end: dt.datetime
+
+
+def months_span(services: Services, first: Month, after: Month, step: int) -> Span:
+    """Steps from the start of `first` to the start of `after`."""
+    start, end = first.start(services.timezone), after.start(services.timezone)
+    grid = make_grid(int(start.timestamp()), int(end.timestamp()), step, services.timezone)
+    return Span(grid, start, end)
+
+
+def steps_over(span: Span, now: dt.datetime) -> Span | None:
+    """The steps of a span that have ended by `now`; None if none has."""
+    if now >= span.end:
+        return span
+    ends = [*span.grid.times[1:].tolist(), int(span.end.timestamp())]
+    over = sum(end <= now.timestamp() for end in ends)
+    if over == 0:
+        return None
+    last = dt.datetime.fromtimestamp(ends[over - 1], dt.UTC)
+    return Span(span.grid.between(0, over), span.start, last)
+
+
+def read_rows(services: Services, span: Span, users: Sequence[str]) -> Rows:
+    """The observations of these users on this span of time."""
+    tables = list(services.store.observations.read(span.start, span.end, users))
+    return Rows.from_arrow(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Rows laid out on a grid. rows: how many were read; negative: counts below zero, left out."""
+
+    panel: Panel
+    rows: int
+    negative: int
+
+
+def read_panel(
+    services: Services,
+    span: Span,
+    people: People,
+    users: Sequence[str],
+    specs: Mapping[str, MetricSpec],
+) -> Laid:
+    """Lay these users' rows out: users in the order given, metrics in that of `specs`."""
+    rows, negative = set_aside_negatives(read_rows(services, span, users), specs)
+    panel = to_panel(
+        rows,
+        span.grid,
+        tuple(specs),
+        specs,
+        first_seen=people.first_seen,
+        users=users,
+        last_seen=people.left,
+        end=int(span.end.timestamp()),
+    )
+    return Laid(panel, len(rows) + len(negative), len(negative))
+
+
+def chunks(users: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Users in runs of at most `size`, in their order."""
+    return [users[first : first + size] for first in range(0, len(users), size)]

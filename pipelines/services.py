@@ -1,0 +1,172 @@
+"""Wires everything once: what jobs need arrives as one argument, chosen here and nowhere else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy.engine import make_url
+
+import anomaly
+from anomaly.exceptions import SettingsError
+from anomaly.settings import Settings, configuration_hash
+from anomaly.store import Store, open_engine, schema
+from anomaly.store.artefacts import Artefacts
+
+if TYPE_CHECKING:
+    from anomaly.calendar import CalendarContext
+    from anomaly.engine import Model, Reference, Scored, States
+    from anomaly.metrics import MetricSpec
+    from anomaly.panel import Panel
+    from anomaly.progress import Progress
+
+Clock = Callable[[], dt.datetime]
+
+
+class Engine(Protocol):
+    """What jobs ask of the core. `anomaly.engine` is one; tests bring a small one."""
+
+    @property
+    def Model(self) -> type[Model]: ...  # noqa: N802  (named as in anomaly.engine)
+    @property
+    def States(self) -> type[States]: ...  # noqa: N802
+    def fit(
+        self,
+        history: Panel,
+        specs: Mapping[str, MetricSpec],
+        calendar: CalendarContext,
+        settings: Settings,
+        seed: int,
+        progress: Progress,
+    ) -> Model: ...
+    def replay(
+        self, model: Model, panel: Panel, states: States, calendar: CalendarContext
+    ) -> States: ...
+    def reference(
+        self, model: Model, panel: Panel, states: States, calendar: CalendarContext
+    ) -> Reference: ...
+    def score(
+        self,
+        model: Model,
+        panel: Panel,
+        states: States,
+        reference: Reference,
+        month: str,
+        calendar: CalendarContext,
+        configuration: str,
+    ) -> Scored: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All that a job leans on.
+
+    clock: the time now, aware UTC. sleep: waits so many seconds. holder: names this process in
+    leases and in the ledger.
+    """
+
+    settings: Settings
+    store: Store
+    artefacts: Artefacts
+    engine: Callable[[], Engine]
+    progress: Progress
+    clock: Clock
+    sleep: Callable[[float], None]
+    holder: str
+
+    @property
+    def configuration(self) -> str:
+        """The hash of the settings that shape a result."""
+        return configuration_hash(self.settings)
+
+    @property
+    def code_version(self) -> str:
+        """The version of this code, as the ledger keeps it."""
+        return anomaly.__version__
+
+    @property
+    def timezone(self) -> str:
+        """The zone of months and days."""
+        return self.settings.grid.timezone
+
+
+def open_services(settings: Settings, progress: Progress, *, upgraded: bool = True) -> Services:
+    """Open the database and the folder of models that the settings name.
+
+    Args: upgraded: refuse a database whose schema is not this version's.
+    Raises: SettingsError for what this version cannot serve; SourceError, SchemaError.
+    """
+    refuse_unserved(settings)
+    engine = open_engine(settings.database.url, settings.database.password_file)
+    if upgraded:
+        schema.check(engine)
+    return Services(
+        settings=settings,
+        store=Store(engine, settings.database.retries),
+        artefacts=Artefacts(artefacts_folder(settings)),
+        engine=core_engine,
+        progress=progress,
+        clock=utc_now,
+        sleep=time.sleep,
+        holder=holder_name(),
+    )
+
+
+def refuse_unserved(settings: Settings) -> None:
+    """Refuse settings that this version would otherwise pass over in silence.
+
+    Raises: SettingsError naming the setting and what to do instead.
+    """
+    if settings.run.engine == "ray":
+        raise SettingsError('[run] engine = "ray": this version runs on one machine. Set "local".')
+    if settings.privacy.pseudonymise:
+        raise SettingsError(
+            "[privacy] pseudonymise: this version cannot do it yet. Replace the names in the "
+            "source (a view with hashed user_id) and leave the setting out."
+        )
+    if settings.notify.urls:
+        raise SettingsError(
+            "[notify] urls: this version notifies nobody. Alert on the metrics of `anomaly serve` "
+            "and leave the setting out."
+        )
+
+
+def core_engine() -> Engine:
+    """The engine, imported only when work asks for it, so that reading flags stays quick."""
+    from anomaly import engine
+
+    return engine
+
+
+def artefacts_folder(settings: Settings) -> Path:
+    """Where models lie: as set, else beside the SQLite file, else ./anomaly-artefacts."""
+    if settings.run.artefacts is not None:
+        return settings.run.artefacts
+    url = make_url(settings.database.url)
+    if url.get_backend_name() == "sqlite" and url.database:
+        file = Path(url.database)
+        return file.with_name(f"{file.stem}-artefacts")
+    return Path("anomaly-artefacts")
+
+
+def utc_now() -> dt.datetime:
+    """The time now."""
+    return dt.datetime.now(dt.UTC)
+
+
+def holder_name() -> str:
+    """A name for this process that no other process has or will have."""
+    return f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def names(users: Sequence[str], limit: int = 3) -> str:
+    """A few users for a message, quoted."""
+    shown = ", ".join(repr(user[:40]) for user in users[:limit])
+    return shown + (f" and {len(users) - limit} more" if len(users) > limit else "")

@@ -1,0 +1,22 @@
+"""What all tests can ask for, and how they are sorted."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = [
+    "pytester",
+    "tests.fixtures.machine",
+    "tests.fixtures.postgres",
+    "tests.fixtures.databases",
+    "tests.fixtures.programs",
+    "tests.fixtures.surroundings",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies in tests/unit as quick."""
+    unit = Path(__file__).parent / "unit"
+    for item in items:
+        if item.path.is_relative_to(unit):
+            item.add_marker("quick")

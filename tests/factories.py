@@ -1,0 +1,130 @@
+"""Made rows of one month, as a run would publish them: users of several roles, some with flags."""
+
+import datetime as dt
+import hashlib
+
+import numpy as np
+
+from anomaly.records import Band, Flag, UserMonth
+
+MONTH = "2026-03"
+MONTH_START = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+HOURS = 744
+NASTY_NAMES = (
+    "<script>alert('x')</script>",
+    'O\'Brien "the" <b>boss</b>',
+    "team/ops/../u7",
+    "..",
+    "grüße 🦊 & co?x=1#y",
+    "line\nbreak",
+)
+
+
+def band(seed: int, *, start: int = 0, hours: int = 0, extra: float = 0.0) -> Band:
+    """A month of hours of a metric that is busy by day and nearly still by night.
+
+    extra: what is added to each of `hours` steps from step `start`: a planted incident.
+    """
+    times = int(MONTH_START.timestamp()) + 3_600 * np.arange(HOURS)
+    hour, day = (times // 3_600) % 24, (times // 86_400 + 3) % 7
+    expected = np.where((hour >= 8) & (hour < 18) & (day < 5), 18.0, 0.8)
+    observed = np.random.default_rng(seed).poisson(expected).astype(np.float32)
+    observed[start : start + hours] = np.maximum(0, observed[start : start + hours] + extra)
+    spread = 2.6 * np.sqrt(expected)
+    return Band(
+        times.astype(np.int64),
+        observed,
+        expected.astype(np.float32),
+        np.maximum(0, expected - spread).astype(np.float32),
+        (expected + spread + 1).astype(np.float32),
+    )
+
+
+def flag(user_id: str, series: Band, *, start: int, hours: int, **changes: object) -> Flag:
+    """A flag over `hours` steps from step `start` of the month, with the figures of `series`."""
+    begin = MONTH_START + dt.timedelta(hours=start)
+    inside = slice(start, start + hours)
+    observed, expected = float(series.observed[inside].sum()), float(series.expected[inside].sum())
+    fields = {
+        "flag_id": hashlib.sha256(f"{user_id}{start}".encode()).hexdigest()[:16],
+        "user_id": user_id,
+        "start": begin,
+        "end": begin + dt.timedelta(hours=hours),
+        "severity": "critical",
+        "score": 4.7,
+        "p_value": 3.1e-9,
+        "kind": "burst",
+        "direction": "up",
+        "metrics": "files_read;bytes_out",
+        "observed": observed,
+        "expected": expected,
+        "lower": float(series.lower[inside].sum()),
+        "upper": float(series.upper[inside].sum()),
+        "explanation": (
+            f"{observed:,.0f} files_read in {hours} hours, where {expected:.0f} are usual for this "
+            f"user at that time; bytes_out rose with them."
+        ),
+        "self_percentile": 99.97,
+        "peer_percentile": 99.4,
+        "all_percentile": 99.9,
+        "peer_count": 34,
+    }
+    return Flag(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def user_month(user_id: str, **changes: object) -> UserMonth:
+    """An ordinary month of one user."""
+    fields = {
+        "user_id": user_id,
+        "cohort": "engineers",
+        "score": 0.42,
+        "p_value": 0.2,
+        "flags": 0,
+        "worst_at": MONTH_START + dt.timedelta(hours=200),
+        "metrics": "files_read",
+        "self_percentile": 61.0,
+        "peer_percentile": 48.0,
+        "all_percentile": 52.0,
+        "peer_count": 34,
+        "confidence": 0.93,
+    }
+    return UserMonth(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def month_of_flags() -> tuple[list[Flag], list[UserMonth], dict[str, Band]]:
+    """Flags, users' months and the flags' series of MONTH, nasty names among them."""
+    flags: list[Flag] = []
+    series: dict[str, Band] = {}
+
+    def add(user_id: str, seed: int, start: int, hours: int, extra: float, **changes: object) -> None:
+        whole = band(seed, start=start, hours=hours, extra=extra)
+        made = flag(user_id, whole, start=start, hours=hours, **changes)
+        flags.append(made)
+        series[made.flag_id] = whole.around(made.start, made.end)
+
+    add("u007", 7, 265, 4, 400.0)
+    add("u007", 7, 400, 30, 14.0, severity="medium", kind="shift", score=1.6, p_value=4e-5)
+    add(
+        "u012", 12, 464, 10, -30.0, severity="high", kind="silence", direction="down", score=2.4,
+        p_value=8e-7, metrics="log_ons",
+        explanation="No log_ons in 10 hours of a working day, where 180 are usual for this user.",
+    )  # fmt: skip
+    for seed, name in enumerate(NASTY_NAMES):
+        add(name, seed, 320, 3, 60.0, severity="low", score=1.1, p_value=2e-4)
+    noted = {made.user_id: made for made in reversed(flags)}
+    months = [
+        user_month(
+            name,
+            score=made.score,
+            flags=sum(other.user_id == name for other in flags),
+            p_value=made.p_value,
+            worst_at=made.start,
+            self_percentile=99.9,
+            peer_percentile=99.4,
+            all_percentile=99.8,
+        )
+        for name, made in noted.items()
+    ]
+    months += [user_month(f"u{number:03d}", score=0.9 - number / 200) for number in range(20, 60)]
+    months += [user_month("joiner", score=0.0, p_value=1.0, skipped="too_short", confidence=0.0)]
+    return flags, months, series
