@@ -18,7 +18,7 @@ env: ## set up .venv as requirements.lock says; does nothing where that is done
 	@cmp -s requirements.lock .venv/requirements.lock || { \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	    { echo "This needs Python 3.11: install it, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }; \
-	  echo "Setting up .venv: about 1 GB is downloaded, once."; \
+	  echo "Setting up .venv: some 300 MB are downloaded, once."; \
 	  $(PYTHON) -m venv .venv && \
 	  $(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock && \
 	  rm -f .venv/pyproject.toml && cp requirements.lock .venv/requirements.lock; }

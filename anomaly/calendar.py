@@ -6,8 +6,6 @@ user's own time zone; users without one live in the grid's.
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +16,9 @@ import pandas as pd
 from anomaly.panel import DAY_SECONDS, Grid
 
 if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
 WEEKDAYS = 7
@@ -109,8 +110,10 @@ def _zone_calendar(
     """Slots (steps,) and features (steps, FEATURES) of one time zone."""
     local = pd.DatetimeIndex(grid.times.astype("datetime64[s]"), tz="UTC").tz_convert(zone)
     second = (local.hour * 3600 + local.minute * 60 + local.second).to_numpy()
-    weekday = local.weekday.to_numpy()
-    holiday = _holidays(local, context) | _covered(grid, [e for e in context.events if _is_holiday(e)])
+    weekday = local.day_of_week.to_numpy()
+    holiday = _holidays(local, context) | _covered(
+        grid, [e for e in context.events if _is_holiday(e)]
+    )
     off = (weekday >= SATURDAY) | holiday
     if grid.step >= DAY_SECONDS:
         slot = np.where(holiday, WEEKDAYS - 1, weekday)
@@ -157,14 +160,14 @@ def _mark_leave(
     slot: NDArray[np.int16],
     features: NDArray[np.float32],
 ) -> None:
-    """Leave turns a day into a free one, for that user."""
+    """Leave, or a holiday where the user lives, turns a day into a free one for that user."""
     rows = {user: row for row, user in enumerate(users)}
     for event in events:
         row = rows.get(event.user_id or "")
-        if row is None or event.kind != "leave":
+        if row is None or event.kind == "announced":
             continue
         covered = (grid.times >= event.start) & (grid.times < event.end)
-        features[row, covered, FEATURES - 1] = 1
+        features[row, covered, FEATURES - 1] = event.kind == "leave"
         if grid.step >= DAY_SECONDS:
             slot[row, covered] = WEEKDAYS - 1
         else:

@@ -1,8 +1,8 @@
 """Makes tail probabilities true: what a score exceeds in history says how rare it is.
 
 Inside the sample the empirical distribution, beyond it an exponential tail fitted to the excesses
-over a high level (peaks over threshold: Pickands 1975; Siffer et al. 2017), by their median, which a
-few incidents in history cannot move.
+over a high level (peaks over threshold: Pickands 1975; Siffer et al. 2017). The level lies so high
+that what is rare but usual is counted, not extrapolated.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from scipy.special import ndtri
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-INNER = 48  # knots inside the sample
-TAIL_SHARE = 0.01  # the excesses that the tail is fitted to ...
+KNOTS_PER_DECADE = 12  # of probability, inside the sample
+CENTRE = np.linspace(0, 1, 32)  # quantiles that are knots, so that the middle is followed too
+TAIL_SHARE = 5e-4  # the excesses that the tail is fitted to ...
 TAIL_LEAST = 30  # ... or so many of the highest values, where the sample is small
 TAIL_KNOTS = 24
 DEEPEST = 60.0  # surprise ends here: 1e-60
+LEAST_EXCESS = 1e-3
 LN10 = float(np.log(10))
 
 
@@ -47,8 +49,14 @@ def fit_tail(sample: NDArray[np.float32]) -> TailMap:
         return TailMap(np.array([0, 1], dtype=np.float32), np.zeros(2, dtype=np.float32))
     beyond = min(max(int(n * TAIL_SHARE), TAIL_LEAST), max(n // 4, 1))
     level = rising[n - beyond]
-    at = np.unique(np.concatenate([np.linspace(rising[0], level, INNER), np.quantile(rising[: n - beyond + 1], np.linspace(0, 1, INNER))]))
-    reached = n - (np.searchsorted(rising, at, side="left") + np.searchsorted(rising, at, side="right")) / 2
+    decades = np.log10(n / beyond)
+    counts = beyond * np.logspace(0, decades, max(2, int(KNOTS_PER_DECADE * decades)))
+    ranked = rising[np.clip(n - counts.astype(np.int64), 0, n - beyond)]
+    at = np.unique(np.concatenate([ranked, np.quantile(rising[: n - beyond + 1], CENTRE)]))
+    reached = (
+        n
+        - (np.searchsorted(rising, at, side="left") + np.searchsorted(rising, at, side="right")) / 2
+    )
     inside = -np.log10(np.clip((reached + 0.5) / (n + 1), 1e-60, 1))
     rate = _excess_rate(rising[n - beyond :] - level)
     further = np.linspace(0, (DEEPEST - inside[-1]) * LN10 / rate, TAIL_KNOTS)[1:]
@@ -58,11 +66,8 @@ def fit_tail(sample: NDArray[np.float32]) -> TailMap:
 
 
 def _excess_rate(excess: NDArray[np.float64]) -> float:
-    """Rate of an exponential with this median; a degenerate tail falls off at once."""
-    middle = float(np.median(excess))
-    if middle <= 0:
-        middle = float(excess.mean()) or 1e-3
-    return float(np.log(2)) / middle
+    """Rate of the exponential with this mean; a degenerate tail falls off at once."""
+    return 1.0 / max(float(excess.mean()), LEAST_EXCESS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def fit(
 
     With too few users there are no cohorts, and everyone is everyone's peer.
     """
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import KMeans  # noqa: PLC0415 (a second to import; scoring does without)
 
     found = profiles(state, prior)
     scale = np.stack([found.mean(0), np.maximum(found.std(0), 1e-6)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from anomaly import engine
 from anomaly.calendar import CalendarContext
-from anomaly.exceptions import DataError
+from anomaly.exceptions import DataError, UsageError
 from anomaly.grid import infer_step, make_grid, to_panel
 from anomaly.metrics import infer_specs
 from anomaly.months import month_of, parse_duration
@@ -23,7 +22,10 @@ from anomaly.rows import Rows
 from anomaly.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anomaly.engine import Model, Scored
+    from anomaly.metrics import MetricSpec
     from anomaly.panel import Panel
     from anomaly.progress import Progress
 
@@ -60,20 +62,67 @@ def detect(
     settings = config or Settings()
     rows = Rows.from_arrow(_table(frame))
     if len(rows) == 0:
-        raise DataError("detect: no rows. Give a table with user_id, metric, observed_at and value.")
-    work = _Work.lay_out(rows, train_until, settings, model, auto_step=config is None or _default_step(config))
+        raise DataError(
+            "detect: no rows. Give a table with user_id, metric, observed_at and value."
+        )
+    work = _Work.lay_out(rows, train_until, settings, model, _step_is_open(config))
     model = model or work.fit(settings, progress)
     return work.score(model, settings, progress)
 
 
-def _default_step(settings: Settings) -> bool:
-    return "step" not in settings.grid.model_fields_set
+class Detector:
+    """Learns from one table and judges later ones, with scikit-learn's manners.
+
+    model_: what `fit` learnt. history_: the rows it learnt from; what is known of each user when
+    `score` begins comes from them.
+    """
+
+    def __init__(self, config: Settings | None = None) -> None:
+        self.config = config
+
+    def get_params(self, deep: bool = True) -> dict[str, Settings | None]:
+        """The arguments of the constructor. deep: there is nothing deeper."""
+        del deep
+        return {"config": self.config}
+
+    def set_params(self, config: Settings | None = None) -> Detector:
+        """Set the arguments of the constructor."""
+        self.config = config
+        return self
+
+    def fit(self, frame: pd.DataFrame) -> Detector:
+        """Learn what is normal from all rows of a table. See `detect` for its columns."""
+        settings = self.config or Settings()
+        rows = Rows.from_arrow(_table(frame))
+        if len(rows) == 0:
+            raise DataError("fit: no rows. Give a table with history.")
+        work = _Work.lay_out(
+            rows, int(rows.observed_at.max()) + 1, settings, None, _step_is_open(self.config)
+        )
+        self.model_ = work.fit(settings, SILENT)
+        self.history_ = frame
+        return self
+
+    def score(self, frame: pd.DataFrame) -> Detection:
+        """Judge a table whose rows come after those that were learnt from."""
+        if not hasattr(self, "model_"):
+            raise UsageError("score: nothing has been learnt yet. Call fit first.")
+        first = pd.to_datetime(frame["observed_at"], utc=True).min()
+        joined = pd.concat([self.history_, frame], ignore_index=True)
+        return detect(joined, first, self.config, model=self.model_)
+
+
+def _step_is_open(config: Settings | None) -> bool:
+    """Whether the grid's step is to be found from the data."""
+    return config is None or "step" not in config.grid.model_fields_set
 
 
 def _table(frame: pd.DataFrame) -> pa.Table:
     missing = [name for name in ("user_id", "metric", "observed_at", "value") if name not in frame]
     if missing:
-        raise DataError(f"detect: the table has no {', '.join(missing)}; it has {', '.join(map(str, frame))}. Rename its columns.")
+        raise DataError(
+            f"detect: the table has no {', '.join(missing)}; it has {', '.join(map(str, frame))}. Rename its columns."
+        )
     observed = pd.to_datetime(frame["observed_at"], utc=True).dt.as_unit("us")
     columns = {
         "user_id": frame["user_id"].astype(str), "metric": frame["metric"].astype(str),
@@ -88,42 +137,52 @@ class _Work:
 
     panel: Panel
     split: int
-    rows: Rows
+    specs: Mapping[str, MetricSpec]
     step: int
     timezone: str
 
     @classmethod
     def lay_out(
-        cls, rows: Rows, train_until: dt.datetime | str | None, settings: Settings, model: Model | None,
-        auto_step: bool,
-    ) -> _Work:  # fmt: skip
+        cls,
+        rows: Rows,
+        train_until: dt.datetime | str | int | None,
+        settings: Settings,
+        model: Model | None,
+        find_step: bool,
+    ) -> _Work:
+        """Put rows on their grid; a model brings its own step, zone and metrics."""
         timezone = model.timezone if model else settings.grid.timezone
-        step = model.step if model else _step(rows, settings, auto_step)
+        step = model.step if model else _step(rows, settings, find_step)
         begin, end = int(rows.observed_at.min()), int(rows.observed_at.max()) + 1
         cut = _cut(train_until, begin, end, timezone)
-        grid = make_grid(_aligned(begin, cut, step), end, step, timezone)
+        grid = make_grid(_aligned(begin, cut, step), max(end, cut), step, timezone)
         history = rows.between(grid.start, cut)
         if model is None and len(history) == 0:
-            raise DataError(f"detect: no rows before {_iso(cut)}, where scoring begins. Set a later --train-until.")
-        if not rows.between(cut, end):
-            raise DataError(f"detect: no rows from {_iso(cut)} on, where scoring begins. Set an earlier --train-until.")
-        specs = {s.name: s for s in model.specs} if model else infer_specs(history, step, settings.metric)
-        metrics = model.metrics if model else tuple(sorted(set(np.array(history.metric_names)[np.unique(history.metric_code)])))
+            raise DataError(
+                f"detect: no rows before {_iso(cut)}, where scoring begins. Set a later --train-until."
+            )
+        specs = (
+            {spec.name: spec for spec in model.specs}
+            if model
+            else infer_specs(history, step, settings.metric)
+        )
+        named = np.array(history.metric_names, dtype=object)[np.unique(history.metric_code)]
+        metrics = model.metrics if model else tuple(sorted(named.tolist()))
         panel = to_panel(rows, grid, metrics, specs, users=sorted(rows.user_names))
-        return cls(panel, int(grid.index(cut)), rows, step, timezone)
-
-    @property
-    def calendar(self) -> CalendarContext:
-        return CalendarContext(timezone=self.timezone)
+        return cls(panel, int(np.searchsorted(grid.times, cut)), specs, step, timezone)
 
     def fit(self, settings: Settings, progress: Progress) -> Model:
         """Learn from what lies before the scored part, from a fixed sample of users."""
         history = self.panel.between(0, self.split)
         started = np.flatnonzero(history.first < self.split)
         chosen = started[_spread(len(started), settings.model.sample_users)]
-        specs = infer_specs(self.rows.between(self.panel.grid.start, int(self.panel.grid.times[self.split])), self.step, settings.metric)
         return engine.fit(
-            history.take(chosen), specs, self._context(settings), settings, settings.model.seed, progress
+            history.take(chosen),
+            self.specs,
+            self._context(settings),
+            settings,
+            settings.model.seed,
+            progress,
         )
 
     def _context(self, settings: Settings) -> CalendarContext:
@@ -131,12 +190,26 @@ class _Work:
 
     def score(self, model: Model, settings: Settings, progress: Progress) -> Detection:
         """Replay history, then score what follows month by month, shard by shard."""
+        if self.split >= len(self.panel.grid):
+            raise DataError(
+                f"detect: no rows from {_iso(self.panel.grid.end)} on, where scoring begins. "
+                "Set an earlier --train-until."
+            )
         users = len(self.panel.users)
         context = self._context(settings)
         sample = self.panel.take(_spread(users, REFERENCE_USERS))
-        history, later = self.panel.between(0, self.split), self.panel.between(self.split, len(self.panel.grid))
+        history, later = (
+            self.panel.between(0, self.split),
+            self.panel.between(self.split, len(self.panel.grid)),
+        )
         known = sample.between(0, self.split)
-        base = engine.reference(model, known, engine.States.empty(model, known.users), context, progress) if self.split else None
+        base = (
+            engine.reference(
+                model, known, engine.States.empty(model, known.users), context, progress
+            )
+            if self.split
+            else None
+        )
         refs = _references(model, sample.between(self.split, len(self.panel.grid)), base, context)
         flags: list[Flag] = []
         scores: list[pd.DataFrame] = []
@@ -149,7 +222,9 @@ class _Work:
                 for (begin, end), ref in refs:
                     part = later.take(rows).between(begin, end)
                     month = str(month_of(part.grid.start, model.timezone))
-                    scored = engine.score(model, part, states, ref, month, context, configuration=model.version)
+                    scored = engine.score(
+                        model, part, states, ref, month, context, configuration=model.version
+                    )
                     states = scored.states
                     flags += scored.flags
                     scores.append(score_frame(scored))
@@ -174,8 +249,10 @@ def _step(rows: Rows, settings: Settings, auto: bool) -> int:
     return infer_step(rows) if auto else int(parse_duration(settings.grid.step).total_seconds())
 
 
-def _cut(train_until: dt.datetime | str | None, begin: int, end: int, timezone: str) -> int:
+def _cut(train_until: dt.datetime | str | int | None, begin: int, end: int, timezone: str) -> int:
     """Where scoring begins, seconds UTC."""
+    if isinstance(train_until, int):
+        return train_until
     if train_until is not None:
         instant = pd.Timestamp(train_until)
         return int((instant.tz_localize("UTC") if instant.tz is None else instant).timestamp())
@@ -200,7 +277,9 @@ def flag_frame(flags: list[Flag]) -> pd.DataFrame:
     """Flags as a table with FLAG_COLUMNS, most surprising first."""
     ordered = sorted(flags, key=lambda flag: (-flag.score, flag.flag_id))
     names = [field.name for field in fields(Flag)]
-    table = pd.DataFrame([[getattr(flag, name) for name in names] for flag in ordered], columns=names)
+    table = pd.DataFrame(
+        [[getattr(flag, name) for name in names] for flag in ordered], columns=names
+    )
     return table[list(FLAG_COLUMNS)]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime as dt
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,8 @@ from anomaly.states import BIN_WIDTH, EVERYONE, HISTORY_BINS, States
 from anomaly.surprise import deviations
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from anomaly.calendar import CalendarContext
@@ -113,7 +114,11 @@ def replay(
 
 
 def reference(
-    model: Model, panel: Panel, states: States, calendar: CalendarContext, progress: Progress = SILENT
+    model: Model,
+    panel: Panel,
+    states: States,
+    calendar: CalendarContext,
+    progress: Progress = SILENT,
 ) -> Reference:
     """Read a sample of users as a reference for all: its common shock, evidence and cohorts."""
     _check(model, panel, states)
@@ -126,7 +131,12 @@ def reference(
             evidence.append(scanned.evidence)
             advance(last - first)
     return Reference(
-        panel.grid.times, panel.users, np.concatenate(common), np.concatenate(evidence, axis=1), cohort, states
+        panel.grid.times,
+        panel.users,
+        np.concatenate(common),
+        np.concatenate(evidence, axis=1),
+        cohort,
+        states,
     )
 
 
@@ -148,7 +158,9 @@ def _check(model: Model, panel: Panel, states: States) -> None:
             f"{model.metrics[:5]} and states {len(states.users)} users. Lay the panel out for this model."
         )
     if panel.grid.step != model.step:
-        raise DataError(f"panel has steps of {panel.grid.step} s, model of {model.step} s. Use one grid, or train again.")
+        raise DataError(
+            f"panel has steps of {panel.grid.step} s, model of {model.step} s. Use one grid, or train again."
+        )
 
 
 def _scan(
@@ -162,12 +174,21 @@ def _scan(
 
 def _settled(model: Model, states: States) -> States:
     """Cohorts are drawn anew at the end of each month, from the habits known by then."""
-    return replace(states, cohort=cohorts.assign(states.twin, model.prior, model.centres, model.centre_scale))
+    return replace(
+        states, cohort=cohorts.assign(states.twin, model.prior, model.centres, model.centre_scale)
+    )
 
 
 def _deviate(
     model: Model, panel: Panel, states: States, calendar: CalendarContext, given: Reference | None
-) -> tuple[Reading, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], States]:
+) -> tuple[
+    Reading,
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.bool_],
+    States,
+]:
     """Deviations of each metric by itself and in its step, less the shock common to all."""
     reading, after = read_with(model, panel, states, calendar)
     known = awake(panel)
@@ -178,7 +199,9 @@ def _deviate(
     first = int(np.searchsorted(given.times, panel.grid.start))
     common = given.common[first : first + len(panel.grid)]
     if len(common) != len(panel.grid):
-        raise ShapeError("reference: it does not cover the panel's steps. Make it from the same stretch of time.")
+        raise ShapeError(
+            "reference: it does not cover the panel's steps. Make it from the same stretch of time."
+        )
     marginal = take_off(deviations(reading.marginal, model.central[:metrics]), common[:, :metrics])
     joint = take_off(deviations(reading.joint, model.central[metrics:]), common[:, metrics:])
     return reading, marginal, joint, common, known, after
@@ -196,18 +219,34 @@ def score(
     _check(model, panel, states)
     reading, marginal, joint, _, known, after = _deviate(model, panel, states, calendar, reference)
     scanned, after = scan_panel(model, panel.grid, marginal, joint, known, after)
-    work = _Month(model, panel, states, reference, reading, marginal, joint, scanned, known, month, configuration)
+    work = _Month(
+        model,
+        panel,
+        states,
+        reference,
+        reading,
+        marginal,
+        joint,
+        scanned,
+        known,
+        month,
+        configuration,
+    )
     scores, p_values = _scores(model, scanned.evidence, known)
     flags: list[Flag] = []
     for row in range(len(panel.users)):
-        for window in flagging.select(scanned.best, row, scanned.seen[row], model.lengths, model.level):
+        for window in flagging.select(
+            scanned.best, row, scanned.seen[row], model.lengths, model.level
+        ):
             if not work.matters(row, window):
                 continue
             flags.append(work.flag(row, window))
             at = np.s_[row, window.first : window.last]
             scores[at], p_values[at] = work.judged(window.evidence)
     top = np.abs(marginal).argmax(-1).astype(np.int16)
-    months = [work.user_month(row, scores[row], p_values[row], flags) for row in range(len(panel.users))]
+    months = [
+        work.user_month(row, scores[row], p_values[row], flags) for row in range(len(panel.users))
+    ]
     return Scored(
         panel.users, panel.grid.times, panel.present, scores, p_values, top, flags, months,
         _settled(model, after), panel, reading, model,
@@ -219,10 +258,15 @@ def _scores(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scores below the boundary, and p-values, of steps outside every flag."""
     surprise = model.final(evidence)
-    boundary = max(float(model.final(np.float32(model.level))), 1e-6)
+    boundary = _boundary(model)
     scores = np.minimum(np.where(known, surprise / np.float32(boundary), 0), BELOW)
     p_values = np.where(known, np.power(10.0, -surprise.astype(np.float64)), 1)
     return np.round(scores, 4).astype(np.float32), np.clip(p_values, LEAST_P, 1).astype(np.float32)
+
+
+def _boundary(model: Model) -> float:
+    """The surprise of a step at which flags begin."""
+    return max(float(model.final(np.array(model.level, dtype=np.float32))), 1e-6)
 
 
 @dataclass(frozen=True)
@@ -243,15 +287,18 @@ class _Month:
 
     def judged(self, evidence: float) -> tuple[float, float]:
         """Score (at least 1) and p-value of a flagged window."""
-        surprise = float(self.model.final(np.float32(evidence)))
-        boundary = max(float(self.model.final(np.float32(self.model.level))), 1e-6)
-        return max(round(surprise / boundary, 4), 1.0), max(10.0**-surprise, LEAST_P)
+        surprise = float(self.model.final(np.array(evidence, dtype=np.float32)))
+        return max(round(surprise / _boundary(self.model), 4), 1.0), max(10.0**-surprise, LEAST_P)
 
     def _size(self, row: int, metric: int, window: flagging.Window) -> explain.Size:
         at = np.s_[row, window.first : window.last]
         said = self.reading.twin
         part = type(said)(said.active_logit[at], said.location[at], said.scale[at])
-        seed = zlib.crc32(f"{self.panel.users[row]}\0{self.panel.grid.times[window.first]}".encode("utf-8", "replace"))
+        seed = zlib.crc32(
+            f"{self.panel.users[row]}\0{self.panel.grid.times[window.first]}".encode(
+                "utf-8", "replace"
+            )
+        )
         return explain.size_of(
             metric, self.model.specs[metric], self.panel.values[at], self.panel.mask[at], part,
             self.model.links, seed,
@@ -305,7 +352,9 @@ class _Month:
 
     def _peers(self, row: int) -> tuple[str, NDArray[np.bool_]]:
         """The name of the user's peer group and who of the reference is in it."""
-        others = np.array([user != self.panel.users[row] for user in self.reference.users], dtype=bool)
+        others = np.array(
+            [user != self.panel.users[row] for user in self.reference.users], dtype=bool
+        )
         cohort = int(self.states.cohort[row])
         mates = others & (self.reference.cohort == cohort)
         if cohort == EVERYONE or mates.sum() < LEAST_PEERS:
@@ -318,21 +367,45 @@ class _Month:
         bin_of = min(int(evidence / BIN_WIDTH), HISTORY_BINS - 1)
         own = 100 * past[:bin_of].sum() / past.sum() if past.sum() else 50.0
         _, mates = self._peers(row)
-        others = np.array([user != self.panel.users[row] for user in self.reference.users], dtype=bool)
-        highest = self.reference.evidence[:, first:last].max(1) if len(others) else np.zeros(0)
+        others = np.array(
+            [user != self.panel.users[row] for user in self.reference.users], dtype=bool
+        )
+        highest = (
+            self.reference.evidence[:, first:last].max(1)
+            if len(others)
+            else np.zeros(0, dtype=np.float32)
+        )
         return explain.Compared(
             round(float(own), 2), _percentile(highest[mates], evidence), _percentile(highest[others], evidence),
             int(mates.sum()),
         )  # fmt: skip
 
     def user_month(
-        self, row: int, scores: NDArray[np.float32], p_values: NDArray[np.float32], flags: list[Flag]
+        self,
+        row: int,
+        scores: NDArray[np.float32],
+        p_values: NDArray[np.float32],
+        flags: list[Flag],
     ) -> UserMonth:
         """How far the user's month was from normal."""
         user, present = self.panel.users[row], self.panel.present[row]
         name, mates = self._peers(row)
         if not self.known[row].any():
-            return UserMonth(user, name, 0.0, 1.0, 0, None, "", 50.0, 50.0, 50.0, int(mates.sum()), 0.0, "no_rows")
+            return UserMonth(
+                user,
+                name,
+                0.0,
+                1.0,
+                0,
+                None,
+                "",
+                50.0,
+                50.0,
+                50.0,
+                int(mates.sum()),
+                0.0,
+                "no_rows",
+            )
         own = [flag for flag in flags if flag.user_id == user]
         worst = int(scores.argmax())
         evidence = float(self.scanned.evidence[row].max())

@@ -56,7 +56,11 @@ class Story:
 
 def severity_of(score: float) -> str:
     """The band of a score of 1 or more."""
-    return [name for name, least in zip(SEVERITIES, SEVERITY_AT, strict=True) if score >= least or least == 1.0][-1]
+    return [
+        name
+        for name, least in zip(SEVERITIES, SEVERITY_AT, strict=True)
+        if score >= least or least == 1.0
+    ][-1]
 
 
 def rounded(value: float) -> float:

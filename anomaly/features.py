@@ -13,13 +13,13 @@ import numpy as np
 
 from anomaly.calendar import FEATURES as CALENDAR_FEATURES
 from anomaly.likelihoods.hurdle import HurdleLogistic
-from anomaly.twin import TwinForecast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from anomaly.likelihoods.links import Links
     from anomaly.panel import Panel
+    from anomaly.twin import TwinForecast
 
 CLIP = np.float32(6.0)  # deviations: beyond, more says nothing new and would shake the gradients
 OUTPUTS = 3  # corrections per metric: to the rate's logit, the location, the log of the spread

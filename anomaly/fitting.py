@@ -6,11 +6,11 @@ measured on the later part, which training did not see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtr
 
 from anomaly import cohorts, features, scan, surprise, twin
 from anomaly.calendar import CalendarContext, LocalCalendar, local_calendar, slot_count
@@ -19,8 +19,8 @@ from anomaly.exceptions import DataError
 from anomaly.likelihoods.links import Links
 from anomaly.model import Model, Summary
 from anomaly.months import parse_duration
-from anomaly.networks.runtime import Network
 from anomaly.networks.spec import NetworkSpec, refuse_unserved
+from anomaly.networks.training import Trained, TrainingData, train
 from anomaly.panel import DAY_SECONDS
 from anomaly.progress import SILENT
 from anomaly.reading import days_of, read, twin_days
@@ -29,7 +29,7 @@ from anomaly.states import States
 from anomaly.thresholds import budget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -72,10 +72,10 @@ def fit(
         features.input_size(len(ordered)), len(ordered), _batch_size(len(history.users)),
     )  # fmt: skip
     with progress.track("training", settings.model.steps) as advance:
-        from anomaly.networks import training
-
-        trained = training.train(ready.data, spec, settings.model, seed, advance)
-    return _calibrated(history, ordered, calendar, settings, seed, ready, spec, trained, split, progress)
+        trained = train(ready.data, spec, settings.model, seed, advance)
+    return _calibrated(
+        history, ordered, calendar, settings, seed, ready, spec, trained, split, progress
+    )
 
 
 def _refuse_short(history: Panel) -> None:
@@ -116,7 +116,7 @@ class _Ready:
     prior: TwinPrior
     state: TwinState
     horizon: int
-    data: object
+    data: TrainingData
 
 
 def _prepare(
@@ -124,8 +124,6 @@ def _prepare(
     split: int, progress: Progress,
 ) -> _Ready:  # fmt: skip
     """Run the twin over history and lay out what the network trains on."""
-    from anomaly.networks.training import TrainingData
-
     links = Links.fit(specs, history.values, history.mask & history.present[..., None])
     seen = features.observe(history, links)
     calendar = local_calendar(history.users, history.grid, context)
@@ -141,9 +139,15 @@ def _prepare(
         for day in twin_days(seen, calendar, days, history.grid.step, state, prior):
             at = np.s_[:, day.first : day.last]
             part = seen.steps(day.first, day.last)
-            shown[:, day.first + horizon : day.last + horizon] = features.current(part, day.said, links.hurdle)
-            inputs[at] = features.inputs(shown[at], day.said, day.level, calendar.features[at], day.days)
-            for array, value in zip(said, (day.said.active_logit, day.said.location, day.said.spread), strict=True):
+            shown[:, day.first + horizon : day.last + horizon] = features.current(
+                part, day.said, links.hurdle
+            )
+            inputs[at] = features.inputs(
+                shown[at], day.said, day.level, calendar.features[at], day.days
+            )
+            for array, value in zip(
+                said, (day.said.active_logit, day.said.location, day.said.spread), strict=True
+            ):
                 array[at] = value
             state = day.after
             advance(1)
@@ -164,7 +168,13 @@ def _prior(
     early = seen.steps(0, split)
     width = np.array([_width(early, m) for m in range(early.mask.shape[-1])], dtype=np.float32)
     return twin.fit_prior(
-        calendar.slot[:, :split], slot_count(step), early.active, early.middle, early.mask, links.hurdle, width
+        calendar.slot[:, :split],
+        slot_count(step),
+        early.active,
+        early.middle,
+        early.mask,
+        links.hurdle,
+        width,
     )
 
 
@@ -178,16 +188,15 @@ def _width(seen: features.Observed, metric: int) -> float:
 
 def _calibrated(
     history: Panel, specs: tuple[MetricSpec, ...], context: CalendarContext, settings: Settings, seed: int,
-    ready: _Ready, spec: NetworkSpec, trained: object, split: int, progress: Progress,
+    ready: _Ready, spec: NetworkSpec, trained: Trained, split: int, progress: Progress,
 ) -> Model:  # fmt: skip
     """Read history with the network, and measure what is usual on the later part of it."""
-    from anomaly.networks.training import Trained
-
-    assert isinstance(trained, Trained)
     blank = _blank(history, specs, context, ready, spec, trained, settings, seed)
     start = States.empty(blank, history.users)
     with progress.track("calibrating", 3) as advance:
-        reading, _ = read(history, ready.links, ready.prior, blank.network, context.timezone, start, context)
+        reading, _ = read(
+            history, ready.links, ready.prior, blank.network, context.timezone, start, context
+        )
         later = np.s_[:, split:]
         central = tuple(
             fit_central(_sample(odds[later][..., m]))
@@ -199,35 +208,29 @@ def _calibrated(
         marginal, joint, _ = shocks(reading.marginal, reading.joint, central, known)
         usual, tails = _windows(blank, history, marginal, joint, known, start, split)
         advance(1)
-        model = _replace(blank, central=central, usual=usual, tails=tails)
+        model = replace(blank, central=central, usual=usual, tails=tails)
         scanned, _ = scan_panel(model, history.grid, marginal, joint, known, start)
         evidence = scanned.evidence[later]
         final = fit_tail(_sample(np.where(known[later], evidence, np.nan)))
-        level = _level(settings, history, scanned.evidence, known, split, context.timezone)
+        level = _level(settings, history, scanned.evidence, known, split)
         advance(1)
     tested = -np.log10(1 - _normal_cdf(marginal[:, split:][known[:, split:]]) + 1e-12)
     summary = Summary(
         history.grid.start, history.grid.end, len(history.users), seed, trained.validation_loss,
         trained.twin_loss, calibration_error(tested.ravel().astype(np.float32)), trained.steps, trained.stopped,
     )  # fmt: skip
-    return _replace(model, final=final, level=max(level, float(final.scores[0]) + 1e-3), summary=summary)
+    return replace(
+        model, final=final, level=max(level, float(final.scores[0]) + 1e-3), summary=summary
+    )
 
 
 def _normal_cdf(deviation: NDArray[np.float32]) -> NDArray[np.float64]:
-    from scipy.special import ndtr
-
     return np.asarray(ndtr(deviation.astype(np.float64)))
-
-
-def _replace(model: Model, **changes: object) -> Model:
-    from dataclasses import replace
-
-    return replace(model, **changes)  # type: ignore[arg-type]
 
 
 def _blank(
     history: Panel, specs: tuple[MetricSpec, ...], context: CalendarContext, ready: _Ready,
-    spec: NetworkSpec, trained: object, settings: Settings, seed: int,
+    spec: NetworkSpec, trained: Trained, settings: Settings, seed: int,
 ) -> Model:  # fmt: skip
     """The model before calibration: what reading needs is there, the rest is empty."""
     nothing = TailMap(np.array([0, 1], np.float32), np.zeros(2, np.float32))
@@ -235,20 +238,24 @@ def _blank(
     centres, scale = cohorts.fit(ready.state, ready.prior, settings.cohorts.count, seed)
     return Model(
         history.metrics, specs, history.grid.step, context.timezone, ready.horizon, spec, ready.links,
-        ready.prior, (), scan.Usual(empty, empty), (), nothing, 0.0, centres, scale, trained.onnx,  # type: ignore[attr-defined]
+        ready.prior, (), scan.Usual(empty, empty), (), nothing, 0.0, centres, scale, trained.onnx,
         Summary(0, 0, 0, seed, 0.0, 0.0, 0.0, 0, ""),
     )  # fmt: skip
 
 
 def shocks(
-    marginal: NDArray[np.float32], joint: NDArray[np.float32], central: Sequence[CentralMap],
+    marginal: NDArray[np.float32],
+    joint: NDArray[np.float32],
+    central: Sequence[CentralMap],
     known: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Calibrated deviations with what happened to everyone taken off, and that (steps, 2 metrics)."""
     metrics = marginal.shape[-1]
     alone = surprise.deviations(marginal, central[:metrics])
     chained = surprise.deviations(joint, central[metrics:])
-    common = np.concatenate([surprise.common_shock(alone, known), surprise.common_shock(chained, known)], axis=-1)
+    common = np.concatenate(
+        [surprise.common_shock(alone, known), surprise.common_shock(chained, known)], axis=-1
+    )
     return take_off(alone, common[:, :metrics]), take_off(chained, common[:, metrics:]), common
 
 
@@ -274,11 +281,7 @@ def _windows(
         )
         if chunk.first < split
     ]
-    sums = np.concatenate(first_pass)
-    usual = scan.Usual(
-        sums.mean(0, dtype=np.float64).astype(np.float32),
-        np.maximum(sums.std(0, dtype=np.float64), 1e-3).astype(np.float32),
-    )
+    usual = scan.Usual.fit(np.concatenate(first_pass))
     parts = []
     for chunk in chunk_deviations(
         marginal, joint, known, chunks, history.grid.step, start, channels, lengths, usual
@@ -288,7 +291,8 @@ def _windows(
             parts.append(chunk.deviation[:, begin:][known[:, chunk.first + begin : chunk.last]])
     fresh = np.concatenate(parts)
     tails = tuple(
-        tuple(fit_tail(_sample(fresh[:, c, n])) for n in range(len(lengths))) for c in range(len(channels))
+        tuple(fit_tail(_sample(fresh[:, c, n])) for n in range(len(lengths)))
+        for c in range(len(channels))
     )
     return usual, tails
 
@@ -302,7 +306,7 @@ def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _level(
     settings: Settings, history: Panel, evidence: NDArray[np.float32], known: NDArray[np.bool_],
-    split: int, timezone: str,
+    split: int,
 ) -> float:  # fmt: skip
     """The evidence at which flags begin, from the highest of each user and block of later history."""
     kind = settings.threshold.kind or ("budget" if len(history.users) >= FEW_USERS else "tail")

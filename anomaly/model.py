@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+import zipfile
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,17 @@ from anomaly.calibration import CentralMap, TailMap
 from anomaly.exceptions import ModelError
 from anomaly.likelihoods.links import Links
 from anomaly.metrics import MetricSpec
+from anomaly.networks.runtime import Network
 from anomaly.networks.spec import NetworkSpec
 from anomaly.scan import Channel, Usual, channels_of, window_lengths
 from anomaly.states import Sizes
 from anomaly.twin import TwinPrior
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from anomaly.networks.runtime import Network
 
 FORMAT = 1  # rises when files written by an older version can no longer be read
 JSON_FILE, ARRAYS_FILE, ONNX_FILE = "model.json", "arrays.npz", "network.onnx"
@@ -99,8 +101,6 @@ class Model:
     @cached_property
     def network(self) -> Network:
         """The network, ready to score."""
-        from anomaly.networks.runtime import Network
-
         return Network(self.network_spec, self.onnx)
 
     @cached_property
@@ -161,12 +161,16 @@ class Model:
     def _read(cls, files: Mapping[str, bytes]) -> Model:
         head = json.loads(files[JSON_FILE])
         if head["format"] != FORMAT:
-            raise ModelError(f"the model is of format {head['format']}, this version reads {FORMAT}. Train again.")
+            raise ModelError(
+                f"the model is of format {head['format']}, this version reads {FORMAT}. Train again."
+            )
         with np.load(io.BytesIO(files[ARRAYS_FILE]), allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
         for name, array in arrays.items():
             if not np.all(np.isfinite(array)):
-                raise ModelError(f"the model's {name} is not finite. Train again: anomaly run --force.")
+                raise ModelError(
+                    f"the model's {name} is not finite. Train again: anomaly run --force."
+                )
         specs = tuple(MetricSpec(**spec) for spec in head["specs"])
         channels = len(channels_of([spec.direction for spec in specs]))
         lengths = len(window_lengths(head["step"]))
@@ -193,7 +197,11 @@ class Model:
 
 
 def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """An .npz archive; numpy stamps every member with the same date, so equal arrays, equal bytes."""
+    """An .npz archive whose members carry no date: equal arrays, equal bytes."""
     buffer = io.BytesIO()
-    np.savez(buffer, **dict(arrays))
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
     return buffer.getvalue()

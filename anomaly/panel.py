@@ -87,7 +87,8 @@ class Panel:
     def present(self) -> NDArray[np.bool_]:
         """(users, steps): True where the user exists at that step."""
         steps = np.arange(len(self.grid))
-        return (steps >= self.first[:, None]) & (steps < self.last[:, None])
+        inside: NDArray[np.bool_] = (steps >= self.first[:, None]) & (steps < self.last[:, None])
+        return inside
 
     def between(self, first: int, last: int) -> Panel:
         """The same users over steps first (inclusive) to last (exclusive)."""
@@ -123,4 +124,5 @@ def awake(panel: Panel) -> NDArray[np.bool_]:
     """
     known = panel.present & panel.mask.any(-1)
     did = ((panel.values != 0) & panel.mask).any((1, 2))
-    return known & did[:, None]
+    awake: NDArray[np.bool_] = known & did[:, None]
+    return awake

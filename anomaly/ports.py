@@ -4,6 +4,8 @@ Rows are described by the attributes that are read; any object that has them wil
 aware datetimes in UTC. Every method raises SourceError where the database cannot be read.
 """
 
+# ruff: noqa: D102  (attributes are explained by the docstring of their class)
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -101,9 +103,10 @@ class RunRow(Protocol):
 
 
 class DurationRow(Protocol):
-    """How long one stage of one job took, over all runs.
+    """How long one stage of one job took, over all runs that ended.
 
-    counts: as many as there are bounds: stages that took no longer than each. count: all stages.
+    counts: for each bound asked for, the stages that took no longer. count: all of them; seconds:
+    their sum.
     """
 
     @property
@@ -152,8 +155,6 @@ class TotalsRow(Protocol):
     def flags(self) -> Mapping[tuple[str, str], int]: ...
     @property
     def missed(self) -> Mapping[str, int]: ...
-    @property
-    def notifications(self) -> Mapping[tuple[str, str], int]: ...
 
 
 class FlagReader(Protocol):
@@ -203,20 +204,28 @@ class LedgerReader(Protocol):
         """The newest complete or provisional run of each job."""
         ...
 
-    def watermarks(self) -> Mapping[str, dt.datetime]:
-        """How far each source has been read."""
-        ...
-
     def totals(self) -> TotalsRow:
         """Sums over all runs that ended."""
         ...
+
+    def flags_per_thousand_user_months(self) -> float | None:
+        """Flags of the newest complete month per thousand users scored in it."""
+        ...
+
+
+class FigureReader(Protocol):
+    """Sums that the database works out."""
 
     def durations(self, bounds: Sequence[float]) -> Sequence[DurationRow]:
         """How long stages took, counted into buckets with these upper bounds in seconds."""
         ...
 
-    def flags_per_thousand_user_months(self) -> float | None:
-        """Flags of the newest complete month per thousand users scored in it."""
+    def watermarks(self) -> Mapping[str, dt.datetime]:
+        """How far each source has been read."""
+        ...
+
+    def notifications(self) -> Mapping[tuple[str, str], int]:
+        """Messages sent, by channel and outcome."""
         ...
 
 
@@ -236,9 +245,19 @@ class WebStore(Protocol):
     @property
     def ledger(self) -> LedgerReader: ...
 
+    def check(self) -> None:
+        """Raises: SourceError if the database is away or has another version's schema."""
+        ...
 
-class MetricStore(WebStore, Protocol):
+
+class MetricStore(Protocol):
     """What the metrics are read from."""
 
     @property
+    def flags(self) -> FlagReader: ...
+    @property
+    def ledger(self) -> LedgerReader: ...
+    @property
     def models(self) -> ModelReader: ...
+    @property
+    def figures(self) -> FigureReader: ...

@@ -97,7 +97,9 @@ def read(
     shape = panel.shape
     arrays = [np.empty(shape, np.float32) for _ in range(8)]
     lagged, memory, state = states.lagged, states.memory, states.twin
-    for day in twin_days(seen, calendar, days_of(panel.grid, timezone), panel.grid.step, state, prior):
+    for day in twin_days(
+        seen, calendar, days_of(panel.grid, timezone), panel.grid.step, state, prior
+    ):
         at = np.s_[:, day.first : day.last]
         part = seen.steps(day.first, day.last)
         now = features.current(part, day.said, links.hurdle)
@@ -117,7 +119,9 @@ def read(
         for array, value in zip(arrays, values, strict=True):
             array[at] = value
         state = day.after
-    reading = Reading(HurdleLogistic(*arrays[:3]), HurdleLogistic(*arrays[3:6]), arrays[6], arrays[7])
+    reading = Reading(
+        HurdleLogistic(*arrays[:3]), HurdleLogistic(*arrays[3:6]), arrays[6], arrays[7]
+    )
     return reading, replace(states, twin=state, lagged=lagged, memory=memory)
 
 

@@ -5,7 +5,6 @@ Column order is a contract with everyone who reads exports and views: never reor
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ import numpy as np
 from anomaly.exceptions import ShapeError
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from numpy.typing import NDArray
 
 FLAG_COLUMNS = (

@@ -27,6 +27,7 @@ OWN_PRIOR_DAYS = 14.0  # days that everyone's history of sums is worth for a use
 SPREAD_FLOOR = 0.5  # own spread is never held to be less than this share of everyone's
 CUT = 4.0  # deviations beyond which a sum is cut before it is learnt
 ENERGY_CUT = np.float32(6.0)
+FINE_STEP = 1_800  # seconds; finer grids are read in other lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,9 @@ def window_lengths(step: int) -> tuple[int, ...]:
     """Lengths in steps: from one step to a week (four weeks on a daily grid)."""
     if step >= DAY_SECONDS:
         return (1, 2, 3, 7, 14, 28)
-    spans = (1, step, 3_600, 6 * 3_600, DAY_SECONDS, 3 * DAY_SECONDS, 7 * DAY_SECONDS)
-    if step < 1_800:  # a fine grid is read for faults of minutes, not for habits of weeks
-        spans = (1, 4 * step, 16 * step, 3_600, 4 * 3_600, DAY_SECONDS)
+    spans = [step, 6 * 3_600, DAY_SECONDS, 3 * DAY_SECONDS, 7 * DAY_SECONDS]
+    if step < FINE_STEP:  # a fine grid is read for faults of minutes, not for habits of weeks
+        spans = [step, 4 * step, 16 * step, 3_600, 4 * 3_600, DAY_SECONDS]
     return tuple(sorted({max(1, span // step) for span in spans}))
 
 
@@ -76,7 +77,9 @@ def evidence(
         if channel.sign == 0:
             parts.append(energy)
         else:
-            parts.append(channel.sign * (total if channel.metric < 0 else marginal[..., channel.metric]))
+            parts.append(
+                channel.sign * (total if channel.metric < 0 else marginal[..., channel.metric])
+            )
     return np.stack(parts, axis=-1)
 
 
@@ -108,7 +111,9 @@ class Moments:
     def empty(cls, users: int, channels: int, lengths: int) -> Moments:
         """Nothing is known."""
         shape = (users, channels, lengths)
-        return cls(np.zeros(users, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+        return cls(
+            np.zeros(users, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +124,10 @@ class Usual:
     spread: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, sums: NDArray[np.float32], known: NDArray[np.bool_]) -> Usual:
-        """From sums (users, steps, channels, lengths) where known (users, steps); robust."""
-        inside = sums[known]
-        mean = inside.mean(0, dtype=np.float64)
-        spread = np.maximum(inside.std(0, dtype=np.float64), 1e-3)
-        return cls(mean.astype(np.float32), spread.astype(np.float32))
+    def fit(cls, sums: NDArray[np.float32]) -> Usual:
+        """From a sample of sums (sample, channels, lengths)."""
+        spread = np.maximum(sums.std(0, dtype=np.float64), 1e-3)
+        return cls(sums.mean(0, dtype=np.float64).astype(np.float32), spread.astype(np.float32))
 
 
 def against_own(sums: NDArray[np.float32], own: Moments, usual: Usual) -> NDArray[np.float32]:
@@ -155,7 +158,9 @@ def learn(
     fresh = share * np.float32(days)
     old = own.weight * np.float32(0.5 ** (days / HALF_LIFE_DAYS))
     weight = old + fresh
-    part = np.where(weight > 0, fresh / np.maximum(weight, 1e-6), 0)[:, None, None].astype(np.float32)
+    part = np.where(weight > 0, fresh / np.maximum(weight, 1e-6), 0)[:, None, None].astype(
+        np.float32
+    )
     n = np.maximum(count, 1)[:, None, None]
     now_mean = cut.sum(1, dtype=np.float64) / n
     now_square = np.square(cut, dtype=np.float64).sum(1) / n

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from anomaly.panel import DAY_SECONDS
 from anomaly.states import BIN_WIDTH, HISTORY_BINS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from anomaly.model import Model
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from anomaly.scan import Channel, Moments, Usual
     from anomaly.states import States
 
-FINE_STEP = 1_800  # seconds; on finer grids a chunk is a day
 WEEK = 7
 
 
@@ -31,7 +31,7 @@ def chunks_of(grid: Grid, timezone: str) -> list[tuple[int, int]]:
     """
     local = pd.DatetimeIndex(grid.times.astype("datetime64[s]"), tz="UTC").tz_convert(timezone)
     month = (local.year * 12 + local.month).to_numpy()
-    part = (local.day.to_numpy() - 1) // (1 if grid.step < FINE_STEP else WEEK)
+    part = (local.day.to_numpy() - 1) // (1 if grid.step < scan.FINE_STEP else WEEK)
     key = month * 64 + part
     starts = np.flatnonzero(np.diff(key, prepend=key[0] - 1)).tolist()
     return list(zip(starts, [*starts[1:], len(grid)], strict=True))
@@ -120,13 +120,19 @@ def scan_panel(
     seen = scan.evidence(marginal, joint, channels)
     seen[~known] = 0
     after = replace(
-        states, own=own, recent=_recent(states, marginal, joint, known), past=_past(states, evidence, known)
+        states,
+        own=own,
+        recent=_recent(states, marginal, joint, known),
+        past=_past(states, evidence, known),
     )
     return Scanned(scan.Best(surprise, channel), evidence, seen), after
 
 
 def _recent(
-    states: States, marginal: NDArray[np.float32], joint: NDArray[np.float32], known: NDArray[np.bool_]
+    states: States,
+    marginal: NDArray[np.float32],
+    joint: NDArray[np.float32],
+    known: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     longest = states.recent.shape[1]
     now = np.where(known[..., None], np.concatenate([marginal, joint], axis=-1), 0)
@@ -134,7 +140,9 @@ def _recent(
     return joined[:, joined.shape[1] - longest :].astype(np.float32)
 
 
-def _past(states: States, evidence: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _past(
+    states: States, evidence: NDArray[np.float32], known: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """Counts of own evidence so far, a bin for each BIN_WIDTH."""
     bins = np.minimum((evidence / BIN_WIDTH).astype(np.int64), HISTORY_BINS - 1)
     past = states.past.copy()

@@ -78,9 +78,7 @@ def _cron_part(part: str, limits: tuple[int, int]) -> bool:
     if "/" in part and not (every.isdecimal() and int(every) > 0):
         return False
     ends = span.split("-")
-    return span == "*" or (
-        len(ends) <= 2 and all(_cron_value(end, limits) for end in ends)
-    )
+    return span == "*" or (len(ends) <= 2 and all(_cron_value(end, limits) for end in ends))
 
 
 def _cron_value(text: str, limits: tuple[int, int]) -> bool:
@@ -105,29 +103,48 @@ class Section(BaseModel):
 class DatabaseSettings(Section):
     """Where observations, flags and the ledger live."""
 
-    url: str = Field("sqlite:///anomaly.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://")
-    password_file: Path | None = Field(None, description="A file whose first line is the database's password.")
-    retries: int = Field(5, ge=0, description="How often a lost connection is tried again, with backoff.")
+    url: str = Field(
+        "sqlite:///anomaly.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://"
+    )
+    password_file: Path | None = Field(
+        None, description="A file whose first line is the database's password."
+    )
+    retries: int = Field(
+        5, ge=0, description="How often a lost connection is tried again, with backoff."
+    )
 
 
 class SourceSettings(Section):
     """Somebody else's database or Parquet folder, read and never written."""
 
     url: str | None = Field(None, description="SQLAlchemy URL of the source database.")
-    password_file: Path | None = Field(None, description="A file whose first line is the source's password.")
-    path: str | None = Field(None, description="A Parquet file or folder read in place instead of a database.")
+    password_file: Path | None = Field(
+        None, description="A file whose first line is the source's password."
+    )
+    path: str | None = Field(
+        None, description="A Parquet file or folder read in place instead of a database."
+    )
     table: str | None = Field(None, description="The table to read: name or schema.name.")
     query: str | None = Field(None, description="A SELECT to read instead of a table.")
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Maps user_id, metric, observed_at, value to the source's columns.",
     )
-    events: bool = Field(False, description="Rows are events: counted (or summed, where value is mapped) per step in SQL.")
-    metric: str | None = Field(None, description="The metric's name where the source has no such column.")
+    events: bool = Field(
+        False,
+        description="Rows are events: counted (or summed, where value is mapped) per step in SQL.",
+    )
+    metric: str | None = Field(
+        None, description="The metric's name where the source has no such column."
+    )
     timezone: Timezone = Field("UTC", description="The zone of times that carry none.")
     chunk_rows: int = Field(100_000, ge=1_000, description="Rows held in memory at once.")
-    overlap: Duration = Field("3d", description="How far before the watermark is read again, for late rows.")
-    max_rejected: float = Field(0.05, ge=0, le=1, description="A larger share of bad rows refuses the data.")
+    overlap: Duration = Field(
+        "3d", description="How far before the watermark is read again, for late rows."
+    )
+    max_rejected: float = Field(
+        0.05, ge=0, le=1, description="A larger share of bad rows refuses the data."
+    )
 
 
 class GridSettings(Section):
@@ -140,51 +157,79 @@ class GridSettings(Section):
 class MetricSettings(Section):
     """What one metric is."""
 
-    kind: Literal["count", "gauge", "share"] | None = Field(None, description="Default: found from history.")
+    kind: Literal["count", "gauge", "share"] | None = Field(
+        None, description="Default: found from history."
+    )
     aggregate: Literal["sum", "mean", "last", "max"] | None = Field(
         None, description="How rows within a step are joined. Default: sum for a count, else mean."
     )
     absent: Literal["zero", "missing"] | None = Field(
-        None, description="What a step without a row means. Default: missing where history records zeros itself, else zero."
+        None,
+        description="What a step without a row means. Default: missing where history records zeros itself, else zero.",
     )
-    direction: Literal["both", "up", "down"] = Field("both", description="Which side is worth a flag.")
-    minimum: float = Field(0.0, ge=0, description="A departure from the expected total below this is not flagged.")
+    direction: Literal["both", "up", "down"] = Field(
+        "both", description="Which side is worth a flag."
+    )
+    minimum: float = Field(
+        0.0, ge=0, description="A departure from the expected total below this is not flagged."
+    )
 
 
 class CalendarSettings(Section):
     """Days that are not like others."""
 
-    country: str | None = Field(None, description="ISO code whose public holidays count, such as DE or US.")
+    country: str | None = Field(
+        None, description="ISO code whose public holidays count, such as DE or US."
+    )
 
 
 class CohortSettings(Section):
     """Peer groups."""
 
     count: int = Field(8, ge=1, description="At most so many groups are looked for.")
-    by: list[str] = Field(default_factory=list, description="Columns of users (department, role) that set groups instead.")
+    by: list[str] = Field(
+        default_factory=list,
+        description="Columns of users (department, role) that set groups instead.",
+    )
     minimum_members: int = Field(5, ge=2, description="Smaller groups are compared with everyone.")
 
 
 class ModelSettings(Section):
     """The network and how it is trained."""
 
-    cell: Literal["lstm", "rnn", "gru", "feedforward"] = Field("lstm", description="The recurrent cell.")
+    cell: Literal["lstm", "rnn", "gru", "feedforward"] = Field(
+        "lstm", description="The recurrent cell."
+    )
     layers: int = Field(1, ge=1, le=4, description="Recurrent layers on top of each other.")
     units: int = Field(48, ge=4, le=512, description="Memory cells in each layer.")
-    bidirectional: bool = Field(False, description="Read both ways; only for objective = reconstruct.")
-    objective: Literal["forecast", "reconstruct", "both"] = Field("forecast", description="What the network learns to say.")
+    bidirectional: bool = Field(
+        False, description="Read both ways; only for objective = reconstruct."
+    )
+    objective: Literal["forecast", "reconstruct", "both"] = Field(
+        "forecast", description="What the network learns to say."
+    )
     mapping: Literal["many-to-many", "many-to-one", "one-to-many", "one-to-one"] = Field(
         "many-to-many", description="What it reads and what it says."
     )
     truncate_steps: int = Field(96, ge=1, description="Gradients flow back through so many steps.")
     clip_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
-    horizon: Horizon = Field("auto", description="How far ahead is forecast: 1h, 1D ...; auto: one step.")
-    history_months: int = Field(12, ge=1, description="At most so many months before the scored one are learnt from.")
-    retrain_months: int = Field(3, ge=1, description="A champion trained longer ago than this is replaced.")
+    horizon: Horizon = Field(
+        "auto", description="How far ahead is forecast: 1h, 1D ...; auto: one step."
+    )
+    history_months: int = Field(
+        12, ge=1, description="At most so many months before the scored one are learnt from."
+    )
+    retrain_months: int = Field(
+        3, ge=1, description="A champion trained longer ago than this is replaced."
+    )
     sample_users: int = Field(2_000, ge=1, description="At most so many users are trained on.")
-    steps: int = Field(400, ge=1, description="Training ends after so many gradient steps at the latest.")
+    steps: int = Field(
+        400, ge=1, description="Training ends after so many gradient steps at the latest."
+    )
     batch: int = Field(64, ge=1, description="Sequences in a gradient step.")
-    patience: int = Field(4, ge=1, description="Training ends when validation has not improved so many times.")
+    patience: int = Field(
+        4, ge=1, description="Training ends when validation has not improved so many times."
+    )
     learning_rate: float = Field(3e-3, gt=0, description="Adam's step size.")
     seed: int = Field(0, ge=0, description="Everything random follows from it.")
 
@@ -195,9 +240,15 @@ class ThresholdSettings(Section):
     kind: Literal["budget", "fdr", "tail", "dynamic"] | None = Field(
         None, description="Default: budget; with fewer than 20 users, tail."
     )
-    false_flags_per_1000_user_months: float = Field(20.0, gt=0, description="The budget of false flags.")
-    fdr: float = Field(0.1, gt=0, lt=1, description="The share of flags allowed to be false, for kind = fdr.")
-    tail: float = Field(1.0, gt=0, description="Flags expected per series and year by chance, for kind = tail.")
+    false_flags_per_1000_user_months: float = Field(
+        20.0, gt=0, description="The budget of false flags."
+    )
+    fdr: float = Field(
+        0.1, gt=0, lt=1, description="The share of flags allowed to be false, for kind = fdr."
+    )
+    tail: float = Field(
+        1.0, gt=0, description="Flags expected per series and year by chance, for kind = tail."
+    )
 
 
 class ScheduleSettings(Section):
@@ -206,7 +257,10 @@ class ScheduleSettings(Section):
     timezone: Timezone = Field("UTC", description="The zone of the expressions.")
     ingest: Cron = Field("15 1 * * *", description="Reads the source.")
     train: Cron = Field("0 2 1 * *", description="Trains a candidate if one is due.")
-    score: Cron = Field("30 2 * * *", description="Scores the month so far, and closes months whose lateness has passed.")
+    score: Cron = Field(
+        "30 2 * * *",
+        description="Scores the month so far, and closes months whose lateness has passed.",
+    )
 
 
 class RunSettings(Section):
@@ -216,8 +270,12 @@ class RunSettings(Section):
     workers: int = Field(0, ge=0, description="Processes; 0: as many as there are cores.")
     shard_users: int = Field(500, ge=1, description="Users scored and published together.")
     lease: Duration = Field("30s", description="A holder silent for longer has lost its run.")
-    lateness: Duration = Field("3d", description="A month is complete when a run starts this long after its end.")
-    artefacts: Path | None = Field(None, description="Folder of models; default: beside the database.")
+    lateness: Duration = Field(
+        "3d", description="A month is complete when a run starts this long after its end."
+    )
+    artefacts: Path | None = Field(
+        None, description="Folder of models; default: beside the database."
+    )
 
 
 class NotifySettings(Section):
@@ -236,7 +294,9 @@ class WebSettings(Section):
 class PrivacySettings(Section):
     """Names of people."""
 
-    pseudonymise: bool = Field(False, description="Users are replaced by keyed hashes as they are read.")
+    pseudonymise: bool = Field(
+        False, description="Users are replaced by keyed hashes as they are read."
+    )
     key_file: Path | None = Field(None, description="The file that holds the key.")
 
 
@@ -249,8 +309,12 @@ class RetentionSettings(Section):
 class TelemetrySettings(Section):
     """What operators see."""
 
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: readable on a terminal, else JSON.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level written.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: readable on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level written."
+    )
 
 
 class Settings(Section):
@@ -292,14 +356,30 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
             origins.setdefault(key[:depth], variable)
         origins[key] = variable
     for key, _ in _flat(values):
-        _refuse_unknown(key, _origin(origins, key))
+        _refuse_unknown(key, origins[key])
+    return _validated(values, origins, "settings")
+
+
+def with_values(settings: Settings, origin: str, section: str, **values: Any) -> Settings:
+    """The same settings with some values of a section changed.
+
+    Args: origin: who says so, such as an option's name.
+    Raises: SettingsError naming the origin and the key.
+    """
+    changed = settings.model_dump(exclude_unset=True)
+    changed[section] = {**changed.get(section, {}), **values}
+    return _validated(changed, {}, origin)
+
+
+def _validated(values: Mapping[str, Any], origins: Mapping[Key, str], otherwise: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = tuple(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{_origin(origins, key)}: {_dotted(key)}: {message}") from error
+        origin = _origin(origins, key, otherwise)
+        raise SettingsError(f"{origin}: {_dotted(key)}: {message}") from error
 
 
 def configuration_hash(settings: Settings) -> str:
@@ -311,6 +391,28 @@ def configuration_hash(settings: Settings) -> str:
     shaping = settings.model_dump(mode="json", include=set(RESULT_SECTIONS))
     text = json.dumps(shaping, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def template() -> str:
+    """A settings file that changes nothing: every setting with its meaning, its default commented out."""
+    parts = ["# Settings of anomaly. Lines that begin with # show the defaults.\n"]
+    for name, section in Settings.model_fields.items():
+        model = section.annotation if name != "metric" else MetricSettings
+        header = f"[{name}]" if name != "metric" else "# [metric.NAME]"
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        parts.append(f"\n# {(model.__doc__ or '').strip()}\n{header}\n")
+        for key, field in model.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            parts.append(f"# {key} = {_toml(default)}  # {field.description}\n")
+    return "".join(parts)
+
+
+def _toml(value: Any) -> str:
+    """A default as TOML; what has none is shown empty."""
+    if value is None:
+        return '""'
+    return "{}" if value == {} else json.dumps(value)
 
 
 Key = tuple[str, ...]
@@ -369,7 +471,11 @@ def _refuse_unknown(key: Key, origin: str) -> None:
     if known is None or key[-1] in known:
         return
     near = difflib.get_close_matches(key[-1], known, n=1)
-    hint = f" Did you mean {_dotted((*key[:-1], near[0]))}?" if near else f" Known: {', '.join(known)}."
+    hint = (
+        f" Did you mean {_dotted((*key[:-1], near[0]))}?"
+        if near
+        else f" Known: {', '.join(known)}."
+    )
     raise SettingsError(f"{origin}: {_dotted(key)} is no setting.{hint}")
 
 
@@ -387,12 +493,18 @@ def _known(table: Key) -> list[str] | None:
     return list(section.model_fields)
 
 
-def _origin(origins: Mapping[Key, str], key: Key) -> str:
+def _origin(origins: Mapping[Key, str], key: Key, otherwise: str) -> str:
     """Where a key, or the table that holds it, was written."""
     while key and key not in origins:
         key = key[:-1]
-    return origins.get(key, "settings")
+    return origins.get(key, otherwise)
 
 
 def _dotted(key: Key) -> str:
-    return f"[{'.'.join(key[:-1])}] {key[-1]}" if len(key) > 1 else f"[{key[0]}]" if key else "settings"
+    return (
+        f"[{'.'.join(key[:-1])}] {key[-1]}"
+        if len(key) > 1
+        else f"[{key[0]}]"
+        if key
+        else "settings"
+    )

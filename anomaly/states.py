@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +13,8 @@ from anomaly.scan import Moments
 from anomaly.twin import TwinState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 EVERYONE = -1  # the cohort of users who are not known well enough
@@ -81,13 +82,17 @@ class States:
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> States:
         """The users at these positions."""
         rows = np.asarray(rows, dtype=np.int64)
-        return _rebuild(tuple(self.users[row] for row in rows), [array[rows] for array in _arrays(self)])
+        return _rebuild(
+            tuple(self.users[row] for row in rows), [array[rows] for array in _arrays(self)]
+        )
 
     def pack(self) -> list[bytes]:
         """A compressed record per user, without any code in it."""
         arrays = _arrays(self)
         return [
-            zlib.compress(b"".join(np.ascontiguousarray(array[row]).tobytes() for array in arrays), 1)
+            zlib.compress(
+                b"".join(np.ascontiguousarray(array[row]).tobytes() for array in arrays), 1
+            )
             for row in range(len(self.users))
         ]
 

@@ -55,4 +55,4 @@ def common_shock(deviation: NDArray[np.float32], present: NDArray[np.bool_]) -> 
     cut = np.where(present[..., None], np.clip(deviation, -SHOCK_CUT, SHOCK_CUT), 0)
     mean = cut.sum(0, dtype=np.float64) / np.maximum(count, 1)
     believed = np.where(count >= SHOCK_USERS, count / (count + SHOCK_PRIOR), 0)
-    return (mean * believed).astype(np.float32)
+    return np.asarray(mean * believed, dtype=np.float32)

@@ -66,7 +66,9 @@ class TwinState:
         """Users of whom nothing is known."""
         cube = (users, slots, metrics)
         flat = (users, metrics)
-        zeros = [np.zeros(shape, dtype=np.float32) for shape in (cube, cube, cube, flat, flat, (users,))]
+        zeros = [
+            np.zeros(shape, dtype=np.float32) for shape in (cube, cube, cube, flat, flat, (users,))
+        ]
         return cls(*zeros)
 
 
@@ -96,12 +98,15 @@ def fit_prior(
 
     Args: slot (users, steps); active, middle (linked sizes), mask (users, steps, metrics).
     """
-    users, _, metrics = active.shape
+    metrics = active.shape[-1]
     size = np.where(active, middle, 0).astype(np.float64)
     count = active.sum(1).astype(np.float64)
     own = size.sum(1) / np.maximum(count, 1)
     level = np.array(
-        [np.median(own[count[:, m] > 0, m]) if (count[:, m] > 0).any() else 0.0 for m in range(metrics)]
+        [
+            np.median(own[count[:, m] > 0, m]) if (count[:, m] > 0).any() else 0.0
+            for m in range(metrics)
+        ]
     )
     own = np.where(count > 0, own, level)
     rate, shape = np.empty((slots, metrics)), np.zeros((slots, metrics))
@@ -120,7 +125,7 @@ def fit_prior(
         spread[metric] = max(1.4826 * np.median(known), known.mean()) if len(known) else 1.0
     spread = np.maximum(spread, np.maximum(tick, 1e-6))
     return TwinPrior(
-        rate.astype(np.float32), shape.astype(np.float32), spread.astype(np.float32),
+        np.clip(rate, RATE_EDGE, 1 - RATE_EDGE).astype(np.float32), shape.astype(np.float32), spread.astype(np.float32),
         level.astype(np.float32), tick, hurdle,
     )  # fmt: skip
 
@@ -137,7 +142,8 @@ def forecast(state: TwinState, prior: TwinPrior, slot: NDArray[np.int16]) -> Twi
 def levels(state: TwinState, prior: TwinPrior) -> NDArray[np.float32]:
     """(users, metrics): each user's own mean size, linked scale."""
     active = state.active.sum(1)
-    return (state.size.sum(1) + LEVEL_PRIOR * prior.level) / (active + LEVEL_PRIOR)
+    mean = (state.size.sum(1) + LEVEL_PRIOR * prior.level) / (active + LEVEL_PRIOR)
+    return np.asarray(mean, dtype=np.float32)
 
 
 def _tables(

@@ -1,0 +1,1 @@
+"""What starts and ends: jobs, the schedule, the command line, the server."""

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,8 +21,10 @@ from anomaly.store import Store, open_engine, schema
 from anomaly.store.artefacts import Artefacts
 
 if TYPE_CHECKING:
+    import sqlalchemy
+
+    from anomaly import engine
     from anomaly.calendar import CalendarContext
-    from anomaly.engine import Model, Reference, Scored, States
     from anomaly.metrics import MetricSpec
     from anomaly.panel import Panel
     from anomaly.progress import Progress
@@ -34,9 +36,15 @@ class Engine(Protocol):
     """What jobs ask of the core. `anomaly.engine` is one; tests bring a small one."""
 
     @property
-    def Model(self) -> type[Model]: ...  # noqa: N802  (named as in anomaly.engine)
+    def Model(self) -> type[engine.Model]:  # noqa: N802  (named as in anomaly.engine)
+        """What fitting gives; read back from files."""
+        ...
+
     @property
-    def States(self) -> type[States]: ...  # noqa: N802
+    def States(self) -> type[engine.States]:  # noqa: N802
+        """What is known of users; packed and unpacked."""
+        ...
+
     def fit(
         self,
         history: Panel,
@@ -45,23 +53,43 @@ class Engine(Protocol):
         settings: Settings,
         seed: int,
         progress: Progress,
-    ) -> Model: ...
+    ) -> engine.Model:
+        """Learn from history."""
+        ...
+
     def replay(
-        self, model: Model, panel: Panel, states: States, calendar: CalendarContext
-    ) -> States: ...
+        self,
+        model: engine.Model,
+        panel: Panel,
+        states: engine.States,
+        reference: engine.Reference,
+        calendar: CalendarContext,
+    ) -> engine.States:
+        """Let states live through a stretch of history."""
+        ...
+
     def reference(
-        self, model: Model, panel: Panel, states: States, calendar: CalendarContext
-    ) -> Reference: ...
+        self,
+        model: engine.Model,
+        panel: Panel,
+        states: engine.States,
+        calendar: CalendarContext,
+    ) -> engine.Reference:
+        """Read what happened to everyone from a sample of users."""
+        ...
+
     def score(
         self,
-        model: Model,
+        model: engine.Model,
         panel: Panel,
-        states: States,
-        reference: Reference,
+        states: engine.States,
+        reference: engine.Reference,
         month: str,
         calendar: CalendarContext,
         configuration: str,
-    ) -> Scored: ...
+    ) -> engine.Scored:
+        """Score a month of some users."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +125,20 @@ class Services:
         return self.settings.grid.timezone
 
 
-def open_services(settings: Settings, progress: Progress, *, upgraded: bool = True) -> Services:
+def open_database(settings: Settings) -> sqlalchemy.Engine:
+    """The database that the settings name, whatever its schema."""
+    return open_engine(settings.database.url, settings.database.password_file)
+
+
+def open_services(settings: Settings, progress: Progress) -> Services:
     """Open the database and the folder of models that the settings name.
 
-    Args: upgraded: refuse a database whose schema is not this version's.
-    Raises: SettingsError for what this version cannot serve; SourceError, SchemaError.
+    Raises: SettingsError for what this version cannot serve; SourceError if the database cannot be
+        reached; SchemaError if its schema is not this version's.
     """
     refuse_unserved(settings)
-    engine = open_engine(settings.database.url, settings.database.password_file)
-    if upgraded:
-        schema.check(engine)
+    engine = open_database(settings)
+    schema.check(engine)
     return Services(
         settings=settings,
         store=Store(engine, settings.database.retries),
@@ -164,9 +196,3 @@ def utc_now() -> dt.datetime:
 def holder_name() -> str:
     """A name for this process that no other process has or will have."""
     return f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-
-
-def names(users: Sequence[str], limit: int = 3) -> str:
-    """A few users for a message, quoted."""
-    shown = ", ".join(repr(user[:40]) for user in users[:limit])
-    return shown + (f" and {len(users) - limit} more" if len(users) > limit else "")

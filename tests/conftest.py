@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.databases",
     "tests.fixtures.programs",
     "tests.fixtures.surroundings",
+    "tests.fixtures.behaviour",
 ]
 
 

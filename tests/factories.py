@@ -6,9 +6,12 @@ import hashlib
 import numpy as np
 
 from anomaly.records import Band, Flag, UserMonth
+from anomaly.store import Run, Store
 
 MONTH = "2026-03"
 MONTH_START = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+RUN_AT = dt.datetime(2026, 4, 4, 2, 30, tzinfo=dt.UTC)
+MODEL = "3f9ac1d2"
 HOURS = 744
 NASTY_NAMES = (
     "<script>alert('x')</script>",
@@ -96,7 +99,9 @@ def month_of_flags() -> tuple[list[Flag], list[UserMonth], dict[str, Band]]:
     flags: list[Flag] = []
     series: dict[str, Band] = {}
 
-    def add(user_id: str, seed: int, start: int, hours: int, extra: float, **changes: object) -> None:
+    def add(
+        user_id: str, seed: int, start: int, hours: int, extra: float, **changes: object
+    ) -> None:
         whole = band(seed, start=start, hours=hours, extra=extra)
         made = flag(user_id, whole, start=start, hours=hours, **changes)
         flags.append(made)
@@ -128,3 +133,51 @@ def month_of_flags() -> tuple[list[Flag], list[UserMonth], dict[str, Band]]:
     months += [user_month(f"u{number:03d}", score=0.9 - number / 200) for number in range(20, 60)]
     months += [user_month("joiner", score=0.0, p_value=1.0, skipped="too_short", confidence=0.0)]
     return flags, months, series
+
+
+def publish_month(store: Store, state: str = "complete") -> Run:
+    """Write MONTH as a run would: rows ingested, a model, the flags, users' months and series."""
+    minutes = dt.timedelta(minutes=1)
+    ingest = store.ledger.start("ingest", configuration="c0ffee", code_version="1.0", now=RUN_AT)
+    store.ledger.finish(
+        ingest,
+        "complete",
+        RUN_AT + minutes,
+        rows_read=120_000,
+        rows_rejected={"bad_time": 3, "not_finite": 1},
+        watermark=MONTH_START + dt.timedelta(days=31),
+        source="warehouse:behaviour",
+    )
+    store.models.register(
+        version=MODEL,
+        address="models/3f9ac1d2",
+        sha256="0" * 64,
+        trained_from=MONTH_START - dt.timedelta(days=90),
+        trained_to=MONTH_START,
+        validation_loss=1.25,
+        twin_loss=1.5,
+        calibration_error=0.02,
+        users=48,
+        metrics=("files_read", "bytes_out", "log_ons"),
+        configuration="c0ffee",
+        now=RUN_AT + minutes,
+    )
+    store.models.promote(MODEL, RUN_AT + minutes)
+    flags, user_months, series = month_of_flags()
+    run = store.ledger.start(
+        "month", MONTH, configuration="c0ffee", code_version="1.0", now=RUN_AT + 2 * minutes
+    )
+    store.ledger.stage(run, "score", 3.5, users=len(user_months))
+    store.publish(
+        run,
+        0,
+        MONTH,
+        flags,
+        user_months,
+        {},
+        None,
+        now=RUN_AT + 3 * minutes,
+        model_version=MODEL,
+        bands=series,
+    )
+    return store.ledger.finish(run, state, RUN_AT + 4 * minutes, model_version=MODEL)

@@ -41,10 +41,14 @@ class HurdleLogistic:
         """
         log_p, log_q = log_expit(self.active_logit), log_expit(-self.active_logit)
         middle = (np.float32(0.5) * (low + high) - self.location) / self.scale
-        upper = np.where(active, log_p + log_expit(-middle), np.logaddexp(log_p, log_q - np.log(np.float32(2))))
+        upper = np.where(
+            active, log_p + log_expit(-middle), np.logaddexp(log_p, log_q - np.log(np.float32(2)))
+        )
         with np.errstate(under="ignore"):
             lower = np.where(
-                active, np.logaddexp(log_q, log_p + log_expit(middle)), log_q - np.log(np.float32(2))
+                active,
+                np.logaddexp(log_q, log_p + log_expit(middle)),
+                log_q - np.log(np.float32(2)),
             )
         return np.maximum(lower, LOG_TINY), np.maximum(upper, LOG_TINY)
 
@@ -54,9 +58,9 @@ class HurdleLogistic:
         """Log-probability of each observed interval, (..., metrics)."""
         a, b = (low - self.location) / self.scale, (high - self.location) / self.scale
         size = log_expit(b) + log_expit(-a) + np.log(-np.expm1(-np.maximum(b - a, 1e-6)))
-        return np.where(active, log_expit(self.active_logit) + size, log_expit(-self.active_logit)).astype(
-            np.float32
-        )
+        return np.where(
+            active, log_expit(self.active_logit) + size, log_expit(-self.active_logit)
+        ).astype(np.float32)
 
     def quantile(self, probability: float) -> NDArray[np.float32]:
         """The linked size at which P(Y <= y) reaches the probability; -inf where that is zero."""

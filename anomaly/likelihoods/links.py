@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomaly.metrics import MetricSpec
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from anomaly.metrics import MetricSpec
 
 SHARE_EDGE = 1e-3  # shares are kept this far from 0 and 1, where the logit ends
 AMOUNT_TICK = 0.01  # relative resolution taken for amounts that are not whole numbers
+HALF_AMOUNT = np.float32(AMOUNT_TICK / 2)
 GAUGE_TICK = 1e-3  # resolution taken for gauges, as a share of their interquartile range
 TINY = 1e-6
 
@@ -33,9 +35,13 @@ class Links:
     hurdle: NDArray[np.bool_]
 
     @classmethod
-    def fit(cls, specs: Sequence[MetricSpec], values: NDArray[np.float32], mask: NDArray[np.bool_]) -> Links:
+    def fit(
+        cls, specs: Sequence[MetricSpec], values: NDArray[np.float32], mask: NDArray[np.bool_]
+    ) -> Links:
         """Read resolutions off history: values and mask (users, steps, metrics)."""
-        kinds = tuple({"count": "log", "share": "logit", "gauge": "identity"}[s.kind] for s in specs)
+        kinds = tuple(
+            {"count": "log", "share": "logit", "gauge": "identity"}[s.kind] for s in specs
+        )
         ticks = [
             _tick(kind, values[..., metric][mask[..., metric]]) for metric, kind in enumerate(kinds)
         ]
@@ -45,11 +51,15 @@ class Links:
         """(..., metrics): True where there is a size to speak of."""
         return mask & (~self.hurdle | (values > 0))
 
-    def bounds(self, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def bounds(
+        self, values: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The linked ends of the interval that each value stands for, (..., metrics)."""
         low, high = np.empty_like(values), np.empty_like(values)
         for metric, kind in enumerate(self.kinds):
-            low[..., metric], high[..., metric] = self._bounds(kind, values[..., metric], self.ticks[metric])
+            low[..., metric], high[..., metric] = self._bounds(
+                kind, values[..., metric], self.ticks[metric]
+            )
         return low, high
 
     @staticmethod
@@ -58,13 +68,14 @@ class Links:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if kind == "log":
             if tick > 0:
-                return np.log(np.maximum(value - tick / 2, tick / 2)), np.log(np.maximum(value, tick) + tick / 2)
-            middle = np.log(np.maximum(value, TINY))
-            return middle - AMOUNT_TICK / 2, middle + AMOUNT_TICK / 2
+                whole = np.maximum(value, tick)
+                return np.log(whole - tick / 2), np.log(whole + tick / 2)
+            middle = np.log(np.maximum(value, np.float32(TINY)))
+            return middle - HALF_AMOUNT, middle + HALF_AMOUNT
         if kind == "logit":
-            share = np.clip(value, SHARE_EDGE, 1 - SHARE_EDGE)
+            share = np.clip(value, np.float32(SHARE_EDGE), np.float32(1 - SHARE_EDGE))
             middle = np.log(share / (1 - share))
-            return middle - AMOUNT_TICK / 2, middle + AMOUNT_TICK / 2
+            return middle - HALF_AMOUNT, middle + HALF_AMOUNT
         return value - tick / 2, value + tick / 2
 
     def inverse(self, linked: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,5 +102,3 @@ def _tick(kind: str, known: NDArray[np.float32]) -> float:
     spread = float(high - low) or float(np.std(known))
     scale = float(np.abs(np.median(known)))
     return max(GAUGE_TICK * spread, TINY * scale, TINY)
-
-

@@ -1,0 +1,1 @@
+"""Recurrent networks: trained with Keras, scored with ONNX Runtime."""

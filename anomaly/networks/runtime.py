@@ -30,7 +30,9 @@ class Network:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                onnx, options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # the runtime raises types of its own for each kind of damage
             raise ModelError(
                 f"network.onnx cannot be read ({type(error).__name__}). Train again: anomaly run --force."
@@ -39,7 +41,9 @@ class Network:
         self._memory = [f"memory_{i}" for i in range(spec.state_arrays)]
         missing = {"inputs", "current", *self._memory} - names
         if missing:
-            raise ModelError(f"network.onnx has inputs {sorted(names)}, lacks {sorted(missing)}. Train again.")
+            raise ModelError(
+                f"network.onnx has inputs {sorted(names)}, lacks {sorted(missing)}. Train again."
+            )
 
     def empty_memory(self, users: int) -> NDArray[np.float32]:
         """(users, state arrays, units) zeros: nothing has been read."""
@@ -71,4 +75,8 @@ class Network:
 
     def _padded(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         missing = self.spec.batch - len(array)
-        return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else np.ascontiguousarray(array)
+        return (
+            np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+            if missing
+            else np.ascontiguousarray(array)
+        )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,8 @@ from anomaly import features
 from anomaly.networks.spec import STATES, NetworkSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     from anomaly.features import Observed
@@ -66,11 +67,21 @@ class TrainingData:
             seen.active, seen.mask, said.active_logit, train_steps,
         )  # fmt: skip
 
-    def piece(self, rows: NDArray[np.int64], starts: NDArray[np.int64], length: int) -> list[NDArray[Any]]:
+    def piece(
+        self, rows: NDArray[np.int64], starts: NDArray[np.int64], length: int
+    ) -> list[NDArray[Any]]:
         """Sequences of these users from these steps, as the loss wants them."""
         steps = starts[:, None] + np.arange(length)
         at = (rows[:, None], steps)
-        arrays = (self.inputs, self.current, self.low, self.high, self.active, self.mask, self.active_logit)
+        arrays = (
+            self.inputs,
+            self.current,
+            self.low,
+            self.high,
+            self.active,
+            self.mask,
+            self.active_logit,
+        )
         return [array[at].astype(np.float32) for array in arrays]
 
 
@@ -96,6 +107,7 @@ def build(spec: NetworkSpec) -> Any:
     """
     import keras
 
+    _fix_threads()
     given = keras.Input((None, spec.features), name="inputs")
     current = keras.Input((None, 2 * spec.metrics), name="current")
     memories = [keras.Input((spec.units,), name=f"memory_{i}") for i in range(spec.state_arrays)]
@@ -106,7 +118,9 @@ def build(spec: NetworkSpec) -> Any:
         if spec.cell == "feedforward":
             hidden = keras.layers.Dense(spec.units, activation="tanh", name=f"cell_{layer}")(hidden)
             continue
-        kind = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[spec.cell]
+        kind = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[
+            spec.cell
+        ]
         cell = kind(spec.units, return_sequences=True, return_state=True, name=f"cell_{layer}")
         hidden, *states = cell(hidden, initial_state=before if width > 1 else before[0])
         after += states
@@ -118,6 +132,12 @@ def build(spec: NetworkSpec) -> Any:
     )(current)  # fmt: skip
     out = keras.layers.Add(name="sum")([said, earlier])
     return keras.Model([given, current, *memories], [out, *after], name="forecaster")
+
+
+def call(model: Any, given: list[Any], *, training: bool = False) -> list[Any]:
+    """Corrections and memories; Keras unpacks a list of one, this does not."""
+    out = model(given, training=training)
+    return list(out) if isinstance(out, list | tuple) else [out]
 
 
 def _only_earlier(metrics: int) -> Any:
@@ -149,7 +169,6 @@ def train(
     import keras
     import tensorflow as tf
 
-    _fix_threads(tf)
     keras.utils.set_random_seed(seed)
     model = build(spec)
     optimizer = keras.optimizers.Adam(settings.learning_rate, global_clipnorm=settings.clip_norm)
@@ -165,13 +184,15 @@ def train(
             advance(1)
             if not np.isfinite(float(loss)):
                 stopped = "loss not finite, last good weights kept"
-            elif taken % EVALUATE_EVERY == 0:
+            elif taken % EVALUATE_EVERY == 0 or taken == settings.steps:
                 now = _mean_loss(evaluate, validation, spec)
                 if now < best - 1e-5:
                     best, good, stale = now, model.get_weights(), 0
                 else:
                     stale += 1
-                    stopped = "no better on later history" if stale >= settings.patience else stopped
+                    stopped = (
+                        "no better on later history" if stale >= settings.patience else stopped
+                    )
             if stopped != "steps" or taken >= settings.steps:
                 break
         if stopped != "steps" or taken >= settings.steps:
@@ -181,8 +202,10 @@ def train(
     return Trained(_onnx(model, spec), float(best), float(twin_loss), taken, stopped)
 
 
-def _fix_threads(tf: Any) -> None:
+def _fix_threads() -> None:
     """Threads can be set only before the first operation; a second training finds them set."""
+    import tensorflow as tf
+
     try:
         tf.config.threading.set_intra_op_parallelism_threads(THREADS)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -196,7 +219,7 @@ def _functions(tf: Any, model: Any, optimizer: Any, spec: NetworkSpec) -> tuple[
     """A gradient step and an evaluation, both (piece, memory) -> (loss, memory)."""
 
     def loss_of(piece: Any, memory: Any, training: bool) -> Any:
-        out, *after = model([piece[0], piece[1], *memory], training=training)
+        out, *after = call(model, [piece[0], piece[1], *memory], training=training)
         return _loss(tf, out, piece, spec.metrics), after
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -206,7 +229,9 @@ def _functions(tf: Any, model: Any, optimizer: Any, spec: NetworkSpec) -> tuple[
             loss = total / tf.maximum(known, 1.0)
         gradients = tape.gradient(loss, model.trainable_variables)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
-        optimizer.apply([tf.where(finite, g, tf.zeros_like(g)) for g in gradients], model.trainable_variables)
+        optimizer.apply(
+            [tf.where(finite, g, tf.zeros_like(g)) for g in gradients], model.trainable_variables
+        )
         return loss, after
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -237,7 +262,9 @@ def _loss(tf: Any, out: Any, piece: Any, metrics: int) -> Any:
     return -tf.reduce_sum(likelihood * mask[:, :, None]) / 2, tf.reduce_sum(mask)
 
 
-def _batches(data: TrainingData, settings: ModelSettings, seed: int) -> Iterator[list[list[NDArray[Any]]]]:
+def _batches(
+    data: TrainingData, settings: ModelSettings, seed: int
+) -> Iterator[list[list[NDArray[Any]]]]:
     """Batches of sequences from random users and starts, each cut into pieces."""
     generator = np.random.default_rng(seed)
     users = len(data.mask)
@@ -251,7 +278,9 @@ def _batches(data: TrainingData, settings: ModelSettings, seed: int) -> Iterator
         yield [data.piece(rows, starts + i * length, length) for i in range(pieces)]
 
 
-def _validation(data: TrainingData, warm_up: int) -> list[tuple[list[NDArray[Any]], list[NDArray[Any]]]]:
+def _validation(
+    data: TrainingData, warm_up: int
+) -> list[tuple[list[NDArray[Any]], list[NDArray[Any]]]]:
     """Later history, a group of users at a time: a warm-up piece and the piece that counts."""
     users, steps = data.mask.shape[:2]
     rows = np.unique(np.linspace(0, users - 1, min(users, VALIDATION_USERS)).astype(np.int64))
@@ -285,4 +314,55 @@ def _onnx(model: Any, spec: NetworkSpec) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         model.export(path, format="onnx", verbose=False)
-        return path.read_bytes()
+        return _renamed(path.read_bytes())
+
+
+def _renamed(exported: bytes) -> bytes:
+    """Inner names numbered in order: the exporter counts them up over a process's life, and the same
+    network must give the same bytes whenever it was trained.
+    """
+    import onnx
+
+    model = onnx.load_from_string(exported)
+    graph = model.graph
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    names: dict[str, str] = {"": ""}
+
+    def name_of(old: str) -> str:
+        return old if old in kept else names.setdefault(old, f"v{len(names)}")
+
+    _rename(graph, name_of)
+    for number, output in enumerate(graph.output):
+        _rename_value(graph, output.name, f"said_{number}")
+        output.name = f"said_{number}"
+    graph.name, graph.doc_string = "forecaster", ""
+    model.producer_version = model.doc_string = ""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _rename(graph: Any, name_of: Callable[[str], str]) -> None:
+    """Rename tensors and nodes, those of loop bodies too."""
+    for number, node in enumerate(graph.node):
+        node.name, node.doc_string = f"n{number}", ""
+        node.input[:] = [name_of(name) for name in node.input]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, name_of)
+                for value in (*attribute.g.input, *attribute.g.output):
+                    value.name = name_of(value.name)
+        node.output[:] = [name_of(name) for name in node.output]
+    for tensor in graph.initializer:
+        tensor.name, tensor.doc_string = name_of(tensor.name), ""
+    ordered = sorted(graph.initializer, key=lambda tensor: int(tensor.name[1:]))
+    del graph.value_info[:], graph.initializer[:]
+    graph.initializer.extend(ordered)
+    for value in (*graph.input, *graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_param = name_of(dimension.dim_param)
+
+
+def _rename_value(graph: Any, old: str, new: str) -> None:
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]

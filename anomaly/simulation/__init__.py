@@ -1,7 +1,8 @@
 """Made worlds: honest, hard months of behaviour with planted incidents, and their judge.
 
-    world = make_world(users=240, months=4, seed=1)
-    judgement = judge(world.incidents, flags, month_start, month_end, users=240)
+`make_world(users=240, months=4, seed=1)` gives observations, what is known of users and days, and
+the incidents; `judge(world.incidents, flags, month_start, month_end, users=240)` holds flags
+against them.
 """
 
 from anomaly.simulation.judge import Judgement, judge

@@ -81,7 +81,7 @@ def autoregression(rng: np.random.Generator, length: int, memory: float) -> NDAr
 def _load(rng: np.random.Generator, habits: Habits, clock: Clock) -> NDArray[np.float64]:
     """The logarithm of how busy each hour is, (hours,)."""
     days = habits.swing * autoregression(rng, clock.days, habits.memory)
-    swing = LOAD_SWING * (0.3 if habits.role.is_machine else 1.0)
+    swing = LOAD_SWING * (0.5 if habits.role.is_machine else 1.0)
     return days[clock.day] + swing * autoregression(rng, len(clock.day), LOAD_MEMORY)
 
 
@@ -89,7 +89,7 @@ def _use(habits: Habits, load: NDArray[np.float64]) -> NDArray[np.float64]:
     """The chance that a metric is used in a working hour, (hours, metrics): busier, more of them."""
     rare = habits.use / (1 - habits.use)
     odds = rare * np.exp(0.8 * load)[:, None]
-    return odds / (1 + odds)
+    return np.asarray(odds / (1 + odds), dtype=np.float64)
 
 
 def _counts(
@@ -107,7 +107,7 @@ def _counts(
 def _arrivals(rng: np.random.Generator, at_work: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Coming back to the desk takes a log-on or two."""
     came = at_work & ~np.append(False, at_work[:-1])
-    return came * (1.0 + rng.poisson(0.4, len(at_work)))
+    return np.where(came, 1.0 + rng.poisson(0.4, len(at_work)), 0.0)
 
 
 def _bytes(
@@ -119,9 +119,11 @@ def _bytes(
     """Amounts, (hours,), whole bytes: they follow the files that were read, and at times jump."""
     usual = np.log1p(habits.rates[FILES])
     with_files = 0.5 * (np.log1p(values[:, FILES]) - usual)
-    size = np.exp(np.log(rates[:, BYTES]) + with_files + habits.spread * rng.standard_normal(len(rates)))
+    size = np.exp(
+        np.log(rates[:, BYTES]) + with_files + habits.spread * rng.standard_normal(len(rates))
+    )
     jump = 1 + rng.pareto(JUMP_TAIL, len(rates)).clip(max=200) * (rng.random(len(rates)) < JUMPS)
-    return np.ceil(size * jump)
+    return np.asarray(np.ceil(size * jump), dtype=np.float64)
 
 
 def _backup(

@@ -7,6 +7,7 @@ the people it watches. Both look like anomalies of each single user, which is wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import holidays
@@ -72,13 +73,15 @@ class Shock:
 class Company:
     """The common frame of all users.
 
-    times: (hours,) int64 seconds UTC. sites: one per PLACES. log_factor: per department,
+    times: (hours,) int64 seconds UTC. sites: one per PLACES.
+    server_room: where machines run, by UTC and without holidays. log_factor: per department,
     (hours, metrics): what shocks do to the logarithm of activity. lost: per department, (hours,
     metrics) bool: nothing happened or nothing was collected.
     """
 
     times: NDArray[np.int64]
     sites: tuple[Site, ...]
+    server_room: Site
     shocks: tuple[Shock, ...]
     log_factor: Mapping[str, NDArray[np.float64]]
     lost: Mapping[str, NDArray[np.bool_]]
@@ -91,19 +94,20 @@ def stream(seed: int, *which: int) -> np.random.Generator:
 
 def make_company(start: np.datetime64, months: int, rng: np.random.Generator) -> Company:
     """Draw the common frame: `months` calendar months (UTC) of hours from `start` (a month)."""
-    bounds = [np.datetime64(start + k, "s").astype(np.int64) for k in range(months + 1)]
+    edges = np.arange(start, start + months + 1).astype("datetime64[s]").astype(np.int64)
+    bounds = [int(edge) for edge in edges]
     times = np.arange(bounds[0], bounds[-1], HOUR, dtype=np.int64)
     shape = (len(times), len(METRICS))
     log_factor = {name: np.zeros(shape) for name in DEPARTMENTS}
     lost = {name: np.zeros(shape, dtype=bool) for name in DEPARTMENTS}
     shocks: list[Shock] = []
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds):
         span = ((first - bounds[0]) // HOUR, (last - bounds[0]) // HOUR)
         shocks += _busy_days(rng, times, span, log_factor)
         shocks += _tool_change(rng, span, len(times), log_factor)
         shocks += _losses(rng, times, span, lost)
     sites = tuple(_site(times, zone, country) for zone, country, _ in PLACES)
-    return Company(times, sites, tuple(shocks), log_factor, lost)
+    return Company(times, sites, _site(times, "UTC", ""), tuple(shocks), log_factor, lost)
 
 
 def _site(times: NDArray[np.int64], timezone: str, country: str) -> Site:
@@ -114,7 +118,7 @@ def _site(times: NDArray[np.int64], timezone: str, country: str) -> Site:
     days = np.arange(day[0], day[-1] + 1)
     day_start = np.append(np.searchsorted(day, days), len(times))
     years = range(index[0].year, index[-1].year + 1)
-    known = holidays.country_holidays(country, years=years)
+    known = holidays.country_holidays(country, years=years) if country else {}
     names = tuple(str(known.get(d, "")) for d in days.astype("datetime64[D]").astype(object))
     return Site(timezone, country, local, day_start, names)
 

@@ -63,8 +63,8 @@ def draw_habits(rng: np.random.Generator, role: Role) -> Habits:
         role=role,
         rates=np.array(role.rates) * np.exp(rng.normal(0, LEVEL_SPREAD)),
         use=use,
-        clumping=rng.uniform(0.8, 4.0, len(METRICS)) * (4.0 if role.is_machine else 1.0),
-        spread=rng.uniform(0.3, 0.6) if role.is_machine else rng.uniform(0.7, 1.4),
+        clumping=rng.uniform(0.8, 4.0, len(METRICS)) * (2.5 if role.is_machine else 1.0),
+        spread=rng.uniform(0.4, 0.8) if role.is_machine else rng.uniform(0.7, 1.4),
         start=role.start + rng.normal(0, 0.8),
         hours=hours,
         lunch=rng.uniform(3.0, 4.5),
@@ -72,10 +72,10 @@ def draw_habits(rng: np.random.Generator, role: Role) -> Habits:
         workdays=workdays,
         evening=min(0.8, role.evening * rng.lognormal(0, 0.9)),
         weekend=min(0.6, role.weekend * rng.lognormal(0, 0.9)),
-        stray=0.0 if role.is_machine else rng.lognormal(-5.5, 1.2),
+        stray=0.0 if role.is_machine else rng.lognormal(-6, 1.0),
         phase=int(rng.integers(28)),
         memory=rng.uniform(0.3, 0.8),
-        swing=rng.uniform(0.05, 0.15) if role.is_machine else rng.uniform(0.15, 0.5),
+        swing=rng.uniform(0.1, 0.3) if role.is_machine else rng.uniform(0.15, 0.5),
         job_hours=_job_hours(rng),
         backup=int(rng.integers(168)) if rng.random() < 0.12 else -1,
     )
@@ -97,7 +97,7 @@ def _job_hours(rng: np.random.Generator) -> NDArray[np.float64]:
     """Half of the machines run all day; the others at a few fixed hours."""
     if rng.random() < 0.5:
         return np.full(24, 0.98)
-    chance = np.full(24, 0.02)
+    chance = np.full(24, 0.004)
     chance[rng.choice(24, int(rng.integers(3, 11)), replace=False)] = 0.96
     return chance
 

@@ -2,7 +2,7 @@
 
 An incident never replaces a user's numbers by fixed ones; it adds to, thins out or copies over what
 the user would have done anyway, in proportion to the user's own brisk hours, because that is what
-an account's misuse looks like in its log. Its size is drawn over a range of sixteen, so that every
+an account's misuse looks like in its log. Its size is drawn over a range of thirty, so that every
 kind has examples that nobody could miss and examples that nobody could tell from a busy day. The
 stories follow those told of insiders (bulk reading before leaving, sticks, uploads over weeks,
 shared or stolen accounts) and of machines (a job that stops, a client that calls home).
@@ -10,7 +10,6 @@ shared or stolen accounts) and of machines (a job that stops, a client that call
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,11 @@ import numpy as np
 from anomaly.simulation.roles import BYTES, FILES, HOSTS, LOGONS, METRICS, USB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-SMALLEST, LARGEST = 0.3, 4.8  # sizes; 1 is of the order of the user's own brisk hours
+SMALLEST, LARGEST = 0.5, 16.0  # sizes; 1 is of the order of the user's own brisk hours
 DAY_STEPS = 24
 
 
@@ -70,10 +71,10 @@ class Scene:
 
 
 def night_reading(scene: Scene) -> None:
-    """Much is read in hours in which the user is never there, on one night or a few."""
-    for _ in range(int(scene.rng.integers(1, 4))):
-        days = scene.days(1, 1)
-        steps = scene.hours(days[scene.free[days]], int(scene.rng.integers(1, 6)))
+    """Much is read in hours in which the user is never there, on one night or a few in a row."""
+    days = scene.days(1, 4)
+    for night in np.array_split(days, max(1, len(days) // DAY_STEPS)):
+        steps = scene.hours(night[scene.free[night]], int(scene.rng.integers(2, 7)))
         scene.add_count(steps, FILES, 2.0 * scene.size * scene.brisk[FILES])
         scene.add_bytes(steps, 0.3 * scene.size * scene.brisk[BYTES])
         scene.add_count(steps[:1], LOGONS, 1)
@@ -97,7 +98,8 @@ def usb_copy(scene: Scene) -> None:
 def takeover(scene: Scene) -> None:
     """Somebody else works with the account when its owner does not, in his own way."""
     days = scene.days(2, 6)
-    steps = days[scene.free[days] & (scene.rng.random(len(days)) < min(1.0, 0.25 * scene.size + 0.15))]
+    active = scene.rng.random(len(days)) < 0.15 + 0.25 * scene.size
+    steps = days[scene.free[days] & active]
     habits = scene.stranger[scene.stranger.any(axis=1)]
     if len(habits):
         scene.values[steps] += habits[scene.rng.integers(len(habits), size=len(steps))]
@@ -105,7 +107,7 @@ def takeover(scene: Scene) -> None:
 
 def host_scan(scene: Scene) -> None:
     """The account touches host after host for some hours."""
-    steps = scene.hours(scene.days(1, 1), int(scene.rng.integers(1, 7)))
+    steps = scene.hours(scene.days(1, 1), int(scene.rng.integers(2, 9)))
     scene.add_count(steps, HOSTS, 2.5 * scene.size * (scene.brisk[HOSTS] + 1))
     scene.add_count(steps, LOGONS, 0.5 * scene.size)
 
@@ -129,7 +131,7 @@ def broken_combination(scene: Scene) -> None:
 def quick_drift(scene: Scene) -> None:
     """Two metrics rise day by day for two to three weeks; honest drift takes months."""
     days = scene.days(14, 20)
-    rise = 1 + scene.size * np.linspace(0, 1.2, len(days))
+    rise = 1 + scene.size * np.linspace(0.1, 0.8, len(days))
     for metric in scene.rng.choice([BYTES, FILES, HOSTS, LOGONS], 2, replace=False):
         grown = scene.values[days, metric] * rise
         scene.values[days, metric] = np.floor(grown + scene.rng.random(len(days)))
@@ -145,7 +147,7 @@ def beacon(scene: Scene) -> None:
 
 def logon_storm(scene: Scene) -> None:
     """A script tries passwords, or a stale one is tried again and again."""
-    steps = scene.hours(scene.days(1, 1), int(scene.rng.integers(1, 6)))
+    steps = scene.hours(scene.days(1, 1), int(scene.rng.integers(2, 9)))
     scene.add_count(steps, LOGONS, 2.0 * scene.size * (scene.brisk[LOGONS] + 1))
 
 

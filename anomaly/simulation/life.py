@@ -66,15 +66,15 @@ def draw_life(rng: np.random.Generator, habits: Habits, site: Site) -> Life:
     hours, months = len(site.local), site.days / DAYS_PER_MONTH
     life = _Draft(rng, site)
     life.drift(hours / (DAY / HOUR) / DAYS_PER_MONTH)
-    life.steps(rng.poisson(0.06 * months))
+    life.steps(rng.poisson(0.04 * months))
     life.turnover()
     life.gaps(rng.poisson(0.02 * months))
     if not habits.role.is_machine:
         life.absences("leave", rng.poisson(0.40 * months), longest=14, known=0.85)
         life.absences("sick", rng.poisson(0.20 * months), longest=4, known=0.3)
         life.travels(rng.poisson(habits.role.travel * months))
-        life.deadlines(rng.poisson(0.45 * months))
-        life.new_hours(rng.poisson(0.04 * months))
+        life.deadlines(rng.poisson(0.25 * months))
+        life.new_hours(rng.poisson(0.03 * months))
         life.change_of_role()
     _turn_of_months(life, habits, site)
     return life.done()
@@ -122,25 +122,26 @@ class _Draft:
         """One to five days of much more of some of the work, often into the night."""
         for _ in range(count):
             steps = self._spell("deadline", 5)
-            self.log_factor[steps] += self.rng.uniform(0.2, 1.2) + self.rng.normal(0, 0.3, len(METRICS))
+            self.log_factor[steps] += self.rng.normal(self.rng.uniform(0.1, 0.9), 0.3, len(METRICS))
             self.long_days[steps] |= self.rng.random() < 0.6
 
     def new_hours(self, count: int) -> None:
         """From some day on the user comes earlier or later."""
         for _ in range(count):
             start = int(self.rng.integers(self.site.days))
-            self.shift[self._note("hours", start, self.site.days)] += self.rng.normal(0, 1.5)
+            self.shift[self._note("hours", start, self.site.days)] += self.rng.normal(0, 1.2)
 
     def steps(self, count: int) -> None:
         """A new task or tool: one metric goes to another level and stays there."""
         for _ in range(count):
             start, metric = int(self.rng.integers(self.site.days)), self.rng.integers(len(METRICS))
-            self.log_factor[self._note("step", start, self.site.days), metric] += self.rng.normal(0, 0.7)
+            steps = self._note("step", start, self.site.days)
+            self.log_factor[steps, metric] += self.rng.normal(0, 0.6)
 
     def drift(self, months: float) -> None:
-        """One user in five changes slowly: in either direction, over months."""
-        slope = self.rng.normal(0, 0.5 / MONTHS_TO_DRIFT, len(METRICS))
-        if self.rng.random() < 0.2:
+        """One user in seven changes slowly: in either direction, over months."""
+        slope = self.rng.normal(0, 0.4 / MONTHS_TO_DRIFT, len(METRICS))
+        if self.rng.random() < 0.15:
             self._note("drift", 0, self.site.days)
             self.log_factor += np.linspace(0, months, len(self.away))[:, None] * slope
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SHIFTS = np.array([2.0, -5.0, 11.0])  # early, late, night: hours the clock runs ahead
 WORKING = 0.93  # chance of activity in an hour in the middle of the working day
-WEEK = 7
+WEEK, NIGHTS_ON = 7, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +78,21 @@ def _free_days(
     holiday = np.array([name != "" for name in site.holiday])[day_of_site]
     if habits.role.rhythm == "night":
         # Four nights on, three off, whatever the weekday; holidays are nights like others.
-        return (np.arange(clock.days) + habits.phase) % WEEK >= 4
+        return np.asarray(
+            (np.arange(clock.days) + habits.phase) % WEEK >= NIGHTS_ON, dtype=np.bool_
+        )
     works_on = 0.5 if habits.role.rhythm == "rotating" else 0.08
     holiday &= rng.random(clock.days) > works_on
-    return ~habits.workdays[clock.weekday[at]] | holiday
+    return np.asarray(~habits.workdays[clock.weekday[at]] | holiday, dtype=np.bool_)
 
 
-def _window(clock: Clock, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
+def _window(
+    clock: Clock, start: NDArray[np.float64], end: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The part of each hour that lies between the day's start and end (hours of the own day)."""
     low = np.maximum(clock.hour, start[clock.day])
     high = np.minimum(clock.hour + 1, end[clock.day])
-    return np.clip(high - low, 0, 1)
+    return np.asarray(np.clip(high - low, 0, 1), dtype=np.float64)
 
 
 def _working_day(rng: np.random.Generator, habits: Habits, clock: Clock) -> NDArray[np.float64]:
@@ -114,7 +118,7 @@ def _evenings(
     works = np.zeros(clock.days, dtype=bool)
     for day in range(clock.days):
         after = day > 0 and works[day - 1]
-        works[day] = draw[day] < (0.5 + 0.5 * chance if after else 0.6 * chance)
+        works[day] = draw[day] < (0.25 + 0.7 * chance if after else 0.8 * chance)
     start = habits.start + habits.hours + rng.uniform(0.5, 3, clock.days)
     lengths = rng.uniform(1, 3.5, clock.days)
     ordinary = 0.8 * _window(clock, start, start + lengths * works)

@@ -48,11 +48,11 @@ class Role:
 
 
 ROLES = (
-    Role("engineer", "Engineering", 0.30, (1.6, 9e6, 14, 2.4, 2.0), (0.40, 0.75, 0.80, 0.60, 0.05),
+    Role("engineer", "Engineering", 0.32, (1.6, 9e6, 14, 2.4, 2.0), (0.40, 0.75, 0.80, 0.60, 0.05),
          start=9.2, evening=0.18, weekend=0.06, on_call=0.10),
-    Role("sales", "Sales", 0.20, (1.5, 5e6, 7, 1.6, 2.0), (0.50, 0.70, 0.60, 0.35, 0.08),
+    Role("sales", "Sales", 0.22, (1.5, 5e6, 7, 1.6, 2.0), (0.50, 0.70, 0.60, 0.35, 0.08),
          evening=0.15, weekend=0.04, travel=0.35, month_end=1.3),
-    Role("support", "Support", 0.17, (2.2, 2e6, 9, 3.0, 1.5), (0.65, 0.65, 0.75, 0.70, 0.02),
+    Role("support", "Support", 0.13, (2.2, 2e6, 9, 3.0, 1.5), (0.65, 0.65, 0.75, 0.70, 0.02),
          rhythm="rotating", hours=8.5),
     Role("finance", "Finance", 0.11, (1.4, 3e6, 17, 1.4, 1.8), (0.35, 0.60, 0.85, 0.40, 0.03),
          start=8.0, evening=0.05, month_end=2.4),
@@ -60,6 +60,6 @@ ROLES = (
          evening=0.15, weekend=0.08, on_call=0.30),
     Role("night operator", "Operations", 0.06, (2.0, 3e6, 8, 4.0, 1.5), (0.60, 0.60, 0.65, 0.70, 0.03),
          rhythm="night", hours=8.5),
-    Role("service account", "IT", 0.09, (5.0, 4e7, 60, 4.0, 1.0), (0.95, 0.90, 0.90, 0.90, 0.0),
+    Role("service account", "Platform", 0.09, (5.0, 4e7, 60, 4.0, 1.0), (0.95, 0.90, 0.90, 0.90, 0.0),
          rhythm="machine", hours=24.0, travel=0.0, month_end=1.2),
 )  # fmt: skip

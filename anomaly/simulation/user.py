@@ -17,7 +17,7 @@ from anomaly.simulation.company import PLACES, stream
 from anomaly.simulation.habits import draw_habits, moved
 from anomaly.simulation.incidents import MACHINES, PEOPLE, Scene, draw_size, trace
 from anomaly.simulation.life import draw_life
-from anomaly.simulation.roles import METRICS, ROLES
+from anomaly.simulation.roles import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ class Exposure:
 class User:
     """One made user.
 
-    role: as the personnel office knows it at the end. values: (hours, metrics) as collected, 0
+    role: as the personnel office knows it at the end. behaviour: (hours, metrics) as collected, 0
     where nothing is recorded. traces: what incidents left.
     """
 
@@ -59,7 +59,7 @@ class User:
     role: Role
     site: Site
     life: Life
-    values: NDArray[np.float64]
+    behaviour: NDArray[np.float64]
     traces: tuple[Trace, ...]
 
     @property
@@ -73,6 +73,8 @@ def make_user(company: Company, seed: int, number: int, months: Sequence[Exposur
     who = stream(seed, WHO, number)
     role = ROLES[int(who.choice(len(ROLES), p=[role.share for role in ROLES]))]
     site = company.sites[int(who.choice(len(PLACES), p=[share for _, _, share in PLACES]))]
+    if role.is_machine:
+        site = company.server_room
     habits = draw_habits(who, role)
     later = moved(habits, _anyone(who))
     life = draw_life(stream(seed, LIFE, number), habits, site)
@@ -97,7 +99,7 @@ def _with_incidents(
     lost: NDArray[np.bool_],
 ) -> User:
     """Draw each month's incident and write it into the user's hours; what was lost stays lost."""
-    values, traces = user.values, []
+    values, traces = user.behaviour, []
     for month in months:
         rng = stream(seed, INCIDENTS, user.number, month.first)
         first, last = max(month.first, user.life.first), min(month.last, user.life.last)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +11,13 @@ import pandas as pd
 import pyarrow as pa
 
 from anomaly.exceptions import UsageError
+from anomaly.months import Month
 from anomaly.simulation.company import COMPANY, HOUR, make_company, stream
 from anomaly.simulation.roles import METRICS
 from anomaly.simulation.user import Exposure, make_user
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,7 +33,6 @@ OBSERVATIONS = pa.schema([
     ("observed_at", pa.timestamp("us", tz="UTC")),
     ("value", pa.float64()),
 ])  # fmt: skip
-TIME = "datetime64[us, UTC]"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class World:
     observations: user_id, metric, observed_at (UTC, start of the hour), value; a row for each
     hour in which something happened, a few of them twice, by user and hour.
     users: user_id, department, role, timezone, country, active_from, active_to (NaT: still there).
-    events: kind (leave, holiday, announced), start, end, user_id ('' for everyone), name.
+    events: kind (leave, holiday, announced), start, end, user_id ('' for everyone), name; local
+    days, to the hour.
     incidents: user_id, start, end (exclusive), kind, metrics (joined by ';', the most changed
     first), size (1 is of the order of the user's own brisk hours).
     oddities: kind, start, end, user_id ('' for everyone): what was unusual and honest, known to
@@ -71,8 +72,8 @@ def make_world(
     Returns: the same world for the same arguments; a world of more users holds the same users.
     Raises: UsageError if an argument is out of its range.
     """
-    _check(users, months, start, incident_share, incident_months)
-    first = np.datetime64(start, "M")
+    _check(users, months, seed, incident_share, incident_months)
+    first = np.datetime64(str(Month.parse(start)), "M")
     company = make_company(first, months, stream(seed, COMPANY))
     exposure = _exposure(first, months, incident_share, incident_months)
     tables, staff = [], _Files(company, seed)
@@ -83,16 +84,13 @@ def make_world(
     return staff.world(pa.concat_tables(tables))
 
 
-def _check(
-    users: int, months: int, start: str, incident_share: float, incident_months: int
-) -> None:
+def _check(users: int, months: int, seed: int, incident_share: float, incident_months: int) -> None:
     """Refuse what cannot be made."""
-    try:
-        np.datetime64(start, "M")
-    except ValueError:
-        raise UsageError(f"start is {start!r}, expected a month such as 2026-01.") from None
-    if users < 1 or months < 1:
-        raise UsageError(f"a world needs users and months: got users={users}, months={months}.")
+    if users < 1 or months < 1 or seed < 0:
+        raise UsageError(
+            f"a world needs users, months and a seed of 0 or more: got users={users}, "
+            f"months={months}, seed={seed}."
+        )
     if not 0 <= incident_share <= 1 or not 0 <= incident_months <= months:
         raise UsageError(
             f"incident_share is {incident_share}, expected 0 to 1; incident_months is "
@@ -108,13 +106,13 @@ def _exposure(
     bounds = [int(hour) for hour in hours - hours[0]]
     return [
         Exposure(a, b, incident_share * (1 if k >= months - incident_months else CONTAMINATION))
-        for k, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        for k, (a, b) in enumerate(pairwise(bounds))
     ]
 
 
 def _rows(user: User, times: NDArray[np.int64], rng: np.random.Generator) -> pa.Table:
     """One user's observations by hour and metric; rows delivered again follow at the end."""
-    step, metric = np.nonzero(user.values)
+    step, metric = np.nonzero(user.behaviour)
     again = rng.random(len(step)) < DUPLICATES
     if rng.random() < 0.05:  # a whole day was sent twice
         day = int(rng.integers(len(times) // 24))
@@ -125,7 +123,7 @@ def _rows(user: User, times: NDArray[np.int64], rng: np.random.Generator) -> pa.
         pa.repeat(pa.scalar(user.user_id), len(step)),
         names.cast(pa.string()),
         pa.array(times[step] * 1_000_000, pa.int64()).cast(OBSERVATIONS.field("observed_at").type),
-        pa.array(user.values[step, metric]),
+        pa.array(user.behaviour[step, metric]),
     ]
     return pa.table(columns, schema=OBSERVATIONS)
 
@@ -179,8 +177,6 @@ class _Files:
 
     def _holidays(self, user: User) -> Iterator[tuple[str, int, int, str, str]]:
         """Public holidays of the user's country: for each user, as a personnel system exports them."""
-        if user.role.is_machine:
-            return
         for day, name in enumerate(user.site.holiday):
             start, end = (int(step) for step in user.site.day_start[day : day + 2])
             if name and user.life.first <= start < user.life.last:
@@ -201,7 +197,7 @@ def _frame(rows: Sequence[tuple[object, ...]], names: str) -> pd.DataFrame:
     """A frame with times as times, in the order of time where it has a start."""
     frame = pd.DataFrame(list(rows), columns=names.split())
     for name in {"start", "end", "active_from", "active_to"} & set(frame.columns):
-        frame[name] = pd.to_datetime(frame[name], unit="s", utc=True).astype(TIME)
+        frame[name] = pd.to_datetime(frame[name], unit="s", utc=True).dt.as_unit("us")
     if "start" in frame:
         frame = frame.sort_values(["start", "user_id", "kind"], kind="stable", ignore_index=True)
     return frame

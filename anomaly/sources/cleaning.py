@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from anomaly.rows import MICROSECONDS, REASONS, SCHEMA, TIME_TYPE, find_repeated
 from anomaly.sources.batch import LONGEST_TEXT, Batch, Reject
@@ -61,14 +62,14 @@ class Cleaner:
     """Cleans a source's blocks one after another; remembers their keys, to know repeated rows."""
 
     def __init__(self, checks: Checks) -> None:
-        self._checks = checks
+        self.checks = checks
         self._seen = Seen()
 
     def clean(self, raw: Raw) -> Batch:
         """Split a block into observations and rejects."""
         users = parse_names(raw.user_id, "missing_user_id", "user_id_too_long")
         metrics = parse_names(raw.metric, "missing_metric", "metric_too_long")
-        times = parse_times(raw.observed_at, self._checks.timezone)
+        times = parse_times(raw.observed_at, self.checks.timezone)
         values, unreadable = parse_values(raw.value)
         instants = _unfolded(users, metrics, times)
         reasons = first_reason(
@@ -100,17 +101,17 @@ class Cleaner:
         return Batch(table, _rejects(raw, reasons), int(equal.sum()))
 
     def _future(self, instants: NDArray[np.int64]) -> NDArray[np.int8]:
-        now = self._checks.now
+        now = self.checks.now
         if now is None:
             return np.full(len(instants), GOOD)
         return np.where(instants > now * MICROSECONDS, CODES["future_time"], GOOD)
 
     def _negative(self, metrics: Names, values: NDArray[np.float64]) -> NDArray[np.int8]:
-        counts = np.array([word in self._checks.counts for word in metrics.words], dtype=np.bool_)
+        counts = np.array([word in self.checks.counts for word in metrics.words], dtype=np.bool_)
         return np.where((values < 0) & counts[metrics.codes], CODES["negative_count"], GOOD)
 
     def _wanted(self, users: Names, instants: NDArray[np.int64]) -> NDArray[np.bool_]:
-        checks = self._checks
+        checks = self.checks
         wanted = np.ones(len(instants), dtype=np.bool_)
         if checks.start is not None:
             wanted &= instants >= checks.start * MICROSECONDS
@@ -156,7 +157,7 @@ def _empty(cells: pa.Array) -> NDArray[np.bool_]:
     """Cells that hold nothing: null, no text, or NaN among numbers."""
     empty = cells.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     if pa.types.is_binary(cells.type) or pa.types.is_string(cells.type):
-        sizes = pa.compute.binary_length(cells).fill_null(0).to_numpy(zero_copy_only=False)
+        sizes = pc.binary_length(cells).fill_null(0).to_numpy(zero_copy_only=False)
         empty = empty | (sizes == 0)
     return np.asarray(empty, dtype=np.bool_)
 
@@ -183,13 +184,18 @@ def _unfolded(users: Names, metrics: Names, times: Times) -> NDArray[np.int64]:
 
 def _text(names: Names, kept: NDArray[np.int64]) -> pa.Array:
     codes = pa.array(names.codes[kept])
-    return pa.DictionaryArray.from_arrays(codes, pa.array(names.words, pa.string())).cast(pa.string())
+    return pa.DictionaryArray.from_arrays(codes, pa.array(names.words, pa.string())).cast(
+        pa.string()
+    )
 
 
 def _rejects(raw: Raw, reasons: NDArray[np.int8]) -> list[Reject]:
     places = np.flatnonzero(reasons != GOOD).tolist()
     cells = zip(
-        *(as_words(column, places) for column in (raw.user_id, raw.metric, raw.observed_at, raw.value)),
+        *(
+            as_words(column, places)
+            for column in (raw.user_id, raw.metric, raw.observed_at, raw.value)
+        ),
         strict=True,
     )
     return [

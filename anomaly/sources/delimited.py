@@ -12,16 +12,17 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from anomaly.exceptions import DataError
+from anomaly.rows import SCHEMA
 from anomaly.sources.batch import LONGEST_TEXT, Batch, Reject
-from anomaly.sources.cleaning import Cleaner, Raw, melted, repeated_column
+from anomaly.sources.cleaning import Raw, melted, repeated_column
 from anomaly.sources.layout import Layout, find_layout
-from anomaly.sources.parsing import CODES, as_words, parse_values
+from anomaly.sources.parsing import CODES, parse_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from anomaly.sources.cleaning import Checks
+    from anomaly.sources.cleaning import Cleaner
 
 BLOCK_BYTES = 16 * 2**20  # some 400,000 rows; everything held at once is a few times this
 LONGEST_HEADER = 2**20
@@ -31,7 +32,7 @@ WORDS = pa.dictionary(pa.int32(), pa.binary())
 
 
 def read_csv(
-    path: Path, columns: Mapping[str, str] | None, metric: str | None, checks: Checks
+    path: Path, columns: Mapping[str, str] | None, metric: str | None, cleaner: Cleaner
 ) -> Iterator[Batch]:
     """Read a CSV file, plain or compressed by gzip, with a header.
 
@@ -40,7 +41,7 @@ def read_csv(
     """
     names, delimiter = _header(path)
     layout = find_layout(path.name, names, columns, metric, user=path.name.split(".")[0])
-    reader = _Reader(path, names, delimiter, layout, Cleaner(checks))
+    reader = _Reader(path, names, delimiter, layout, cleaner)
     return reader.batches()
 
 
@@ -74,14 +75,14 @@ class _Reader:
                 f"({_first_line(error)}). It may be cut short or no CSV: write it again."
             ) from error
         if self._waiting:
-            yield Batch(_no_rows(), self._take_waiting())
+            yield Batch(SCHEMA.empty_table(), self._take_waiting())
 
     def _blocks(self, file: _QuoteCounter) -> Iterator[pa.RecordBatch]:
         types: dict[str, pa.DataType] = dict.fromkeys(self._layout.columns, pa.binary())
         for name in (self._layout.user_id, self._layout.metric):
             if name is not None:
                 types[name] = WORDS
-        return pacsv.open_csv(
+        reader: Iterator[pa.RecordBatch] = pacsv.open_csv(
             pa.PythonFile(file, mode="r"),
             # Threads would lose the numbers of malformed rows.
             pacsv.ReadOptions(
@@ -95,6 +96,7 @@ class _Reader:
             ),
             pacsv.ConvertOptions(column_types=types, include_columns=self._layout.columns),
         )
+        return reader
 
     def _set_aside(self, row: Any) -> str:
         self._malformed.append(row.number)
@@ -115,7 +117,9 @@ class _Reader:
         filled = _filled(block)
         if len(filled) < len(block):
             block = block.take(pa.array(filled))
-        batch = self._cleaner.clean(self._raw(block, lambda place: self._row(first + filled[place])))
+        batch = self._cleaner.clean(
+            self._raw(block, lambda place: self._row(first + int(filled[place])))
+        )
         return Batch(batch.table, self._take_waiting() + batch.rejects, batch.joined)
 
     def _raw(self, block: pa.RecordBatch, locate: Any) -> Raw:
@@ -143,7 +147,8 @@ class _Reader:
         for name in self._layout.values:
             reasons = parse_values(block[name])[1]
             filled = reasons != CODES["missing_value"]
-            if (reasons[filled] == CODES["unreadable_value"]).mean() < 0.5 if filled.any() else True:
+            text = reasons == CODES["unreadable_value"]
+            if 2 * text.sum() <= filled.sum():
                 metrics.append(name)
         if not metrics:
             raise DataError(
@@ -163,8 +168,8 @@ class _Reader:
         with _open(self._path) as file:
             lines = (line.decode("utf-8", "replace") for line in file)
             records, last = 0, [""]
-            for last in csv.reader(lines, delimiter=self._delimiter):
-                records += 1
+            for record in csv.reader(lines, delimiter=self._delimiter):
+                records, last = records + 1, record
         if records > 1 + self._parsed + len(self._malformed):
             text = self._delimiter.join(last)[:LONGEST_TEXT]
             place = f"{self._path.name} row {records}"
@@ -174,7 +179,7 @@ class _Reader:
 class _QuoteCounter:
     """A file that notes whether an odd number of quotes was read from it."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
         self._file = file
         self.odd = False
         self.closed = False
@@ -191,11 +196,10 @@ class _QuoteCounter:
         return True
 
 
-def _open(path: Path) -> BinaryIO:
-    file = path.open("rb")
-    magic = file.read(2)
-    file.seek(0)
-    return gzip.GzipFile(fileobj=file) if magic == GZIP_MAGIC else file  # type: ignore[return-value]
+def _open(path: Path) -> BinaryIO | gzip.GzipFile:
+    with path.open("rb") as file:
+        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    return gzip.open(path) if compressed else path.open("rb")
 
 
 def _header(path: Path) -> tuple[list[str], str]:
@@ -233,12 +237,6 @@ def _filled(block: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
             empty = pc.equal(pc.binary_length(column), 0)
         blank &= empty.to_numpy(zero_copy_only=False).astype(np.bool_)
     return np.flatnonzero(~blank)
-
-
-def _no_rows() -> pa.Table:
-    from anomaly.rows import SCHEMA
-
-    return SCHEMA.empty_table()
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from anomaly.exceptions import SourceError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,7 +31,9 @@ class _Block:
     keys: NDArray[np.uint64]
     values: NDArray[np.float64]
 
-    def values_of(self, wanted: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def values_of(
+        self, wanted: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Which of the wanted keys are here (positions in `wanted`), and their values."""
         places = np.minimum(np.searchsorted(self.in_order, wanted), len(self.in_order) - 1)
         found = np.flatnonzero(self.in_order[places] == wanted)
@@ -137,7 +141,13 @@ def _slots(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def _paged(numbers: NDArray[Any]) -> NDArray[Any]:
     """The same numbers in an unnamed temporary file, read as they are needed."""
-    with tempfile.TemporaryFile() as file:
-        file.write(numbers.data)
-        file.flush()
-        return np.memmap(file, dtype=numbers.dtype, mode="r", shape=numbers.shape)
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(numbers.data)
+            file.flush()
+            return np.memmap(file, dtype=numbers.dtype, mode="r", shape=numbers.shape)
+    except OSError as error:
+        raise SourceError(
+            f"{tempfile.gettempdir()}: keys of rows cannot be set down ({error.strerror}). Free "
+            "space, or point TMPDIR at a larger disk."
+        ) from error

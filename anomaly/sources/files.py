@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomaly.exceptions import DataError, SourceError
-from anomaly.sources.cleaning import Checks
+from anomaly.sources.cleaning import Checks, Cleaner
 from anomaly.sources.delimited import read_csv
 from anomaly.sources.parquet import PARQUET_MAGIC, read_parquet
 
@@ -38,16 +38,19 @@ def read_file(
     checks = checks or Checks()
     if timezone is not None:
         checks = replace(checks, timezone=timezone)
+    cleaner = Cleaner(checks)  # one for all files of a folder: they are one source
+    root = path if path.is_dir() else path.parent
     for file in _files(path):
-        root = path if path.is_dir() else path.parent
         try:
             if _is_parquet(file):
-                yield from read_parquet(file, root, columns, metric, checks)
+                yield from read_parquet(file, root, columns, metric, cleaner)
             else:
-                yield from read_csv(file, columns, metric, checks)
+                yield from read_csv(file, columns, metric, cleaner)
         except OSError as error:
             reason = error.strerror or str(error).splitlines()[0]
-            raise SourceError(f"{file}: cannot be read ({reason}). Check the path and its rights.") from error
+            raise SourceError(
+                f"{file}: cannot be read ({reason}). Check the path and its rights."
+            ) from error
 
 
 def _files(path: Path) -> list[Path]:

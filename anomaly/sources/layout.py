@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 ALIASES = {"observed_at": ("observed_at", "timestamp")}
 PLAIN_METRIC = "value"  # the metric of a table that names none
+EVENTS_METRIC = "events"  # and of a table of events
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Column names by meaning; None where the table has no such column.
 
-    values: one column of a long table, or one for each metric of a wide one.
+    values: one column of a long table, one for each metric of a wide one, none of plain events.
     default_user, default_metric: what stands in for a missing column.
     """
 
@@ -57,6 +58,8 @@ def find_layout(
     columns: Mapping[str, str] | None,
     metric: str | None,
     user: str,
+    *,
+    events: bool = False,
 ) -> Layout:
     """Tell a table's columns apart.
 
@@ -64,7 +67,8 @@ def find_layout(
     metric; without both, wide: every other column is a metric. `timestamp` stands for observed_at.
 
     Args: source: its name, for messages. present: its columns. columns: our names to its own.
-        metric, user: what a table without such a column is about.
+        metric, user: what a table without such a column is about. events: rows are events, which
+            have no value unless `columns` maps one.
     Raises: DataError if a column is missing or there twice, naming it and what is there.
     """
     mapping = dict(columns or {})
@@ -77,6 +81,10 @@ def find_layout(
     time = found["observed_at"]
     if time is None:
         raise _missing(source, "observed_at", present, "observed_at")
+    if events:
+        counted = (mapping["value"],) if "value" in mapping else ()
+        name = metric or EVENTS_METRIC
+        return Layout(found["user_id"], found["metric"], time, counted, False, user, name)
     value = found["value"]
     if value is None and found["metric"] is not None:
         raise _missing(source, "value", present, "value")

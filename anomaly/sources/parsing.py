@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,7 +96,9 @@ def parse_times(column: pa.Array, timezone: str) -> Times:
     of 9 to 19 digits as seconds, milli-, micro- or nanoseconds since 1970.
     """
     if pa.types.is_dictionary(column.type):
-        words = parse_times(pa.concat_arrays([column.dictionary, pa.nulls(1, column.type.value_type)]), timezone)
+        words = parse_times(
+            pa.concat_arrays([column.dictionary, pa.nulls(1, column.type.value_type)]), timezone
+        )
         codes = column.indices.fill_null(len(column.dictionary)).to_numpy(zero_copy_only=False)
         return words.take(codes.astype(np.int64))
     if pa.types.is_timestamp(column.type):
@@ -139,10 +143,17 @@ def as_words(column: pa.Array, positions: Sequence[int]) -> list[str]:
     cells = column.take(pa.array(positions, pa.int64()))
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
-    return [
-        cell.decode("utf-8", "replace") if isinstance(cell, bytes) else "" if cell is None else str(cell)
-        for cell in cells.to_pylist()
-    ]
+    try:
+        words = cells.to_pylist()
+    except (ValueError, OverflowError):  # times beyond the year 9999
+        words = cells.cast(pa.int64()).to_pylist()
+    return [_shown(word) for word in words]
+
+
+def _shown(word: object) -> str:
+    if isinstance(word, bytes):
+        return word.decode("utf-8", "replace")
+    return "" if word is None else str(word)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -175,7 +186,9 @@ def _as_text(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.string())
     except pa.ArrowInvalid:
-        cells = [None if cell is None else cell.decode("utf-8", "replace") for cell in column.to_pylist()]
+        cells = [
+            None if cell is None else cell.decode("utf-8", "replace") for cell in column.to_pylist()
+        ]
         return pa.array(cells, pa.string())
     except pa.ArrowNotImplementedError:  # lists, structs: no text of theirs could be read
         return pa.array([str(cell) for cell in column.to_pylist()], pa.string())
@@ -184,7 +197,9 @@ def _as_text(column: pa.Array) -> pa.Array:
 def _is_empty(column: pa.Array) -> NDArray[np.bool_]:
     empty = column.is_null()
     if not _is_number(column.type):
-        empty = pc.or_(empty, pc.equal(pc.utf8_trim_whitespace(_as_text(column)), "").fill_null(True))
+        empty = pc.or_(
+            empty, pc.equal(pc.utf8_trim_whitespace(_as_text(column)), "").fill_null(True)
+        )
     return np.asarray(empty.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
@@ -195,7 +210,9 @@ def _text_values(text: pa.Array) -> pa.Array:
     except pa.ArrowInvalid:
         trimmed = pc.utf8_trim_whitespace(text)
         words = trimmed.dictionary_encode()
-        numbers = pd.to_numeric(pd.Series(words.dictionary.to_pylist(), dtype=object), errors="coerce")
+        numbers = pd.to_numeric(
+            pd.Series(words.dictionary.to_pylist(), dtype=object), errors="coerce"
+        )
         known = pa.array(numbers.to_numpy(dtype=np.float64), from_pandas=True)
         nan = pc.match_substring_regex(words.dictionary, _NAN_WORDS)
         return pc.if_else(nan, float("nan"), known).take(words.indices)
@@ -206,7 +223,9 @@ def _typed_times(column: pa.Array, timezone: str) -> Times:
     counts = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     inside = (counts >= EARLIEST * per_second) & (counts < (LATEST + 86_400) * per_second)
     counts = np.where(inside, counts, 0)
-    instants = counts * (MICROSECONDS // per_second) if per_second <= MICROSECONDS else counts // 1_000
+    instants = (
+        counts * (MICROSECONDS // per_second) if per_second <= MICROSECONDS else counts // 1_000
+    )
     reasons = np.where(inside, GOOD, CODES["time_out_of_range"])
     reasons[column.is_null().to_numpy(zero_copy_only=False)] = CODES["missing_time"]
     if column.type.tz is None:
@@ -230,11 +249,11 @@ def _epochs(column: pa.Array) -> Times:
 
 
 def _text_times(text: pa.Array, timezone: str) -> Times:
-    for kind in (TIME_TYPE, pa.timestamp("us")):
-        try:
-            return _typed_times(text.cast(kind), timezone)
-        except pa.ArrowInvalid:  # not all of one kind
-            continue
+    first = next((word.as_py() for word in text if word.is_valid), "")
+    zoned = re.search(_ZONED, first) is not None and len(first) > 10
+    # Most files write all times as their first; a cast that fails costs more than one that works.
+    with suppress(pa.ArrowInvalid):
+        return _typed_times(text.cast(TIME_TYPE if zoned else pa.timestamp("us")), timezone)
     words = pc.utf8_trim_whitespace(text).dictionary_encode()
     codes = words.indices.fill_null(len(words.dictionary)).to_numpy(zero_copy_only=False)
     return _mixed_times(words.dictionary.to_pylist(), timezone).take(codes.astype(np.int64))
@@ -244,25 +263,29 @@ def _mixed_times(words: list[str], timezone: str) -> Times:
     """Times written in several ways, word by word; one entry more at the end, for nulls."""
     series = pd.Series(words, dtype="str")
     iso = series.str.match(_ISO).to_numpy(dtype=np.bool_)
-    zoned = iso & series.str.contains(_ZONED).to_numpy(dtype=np.bool_) & (series.str.len() > 10).to_numpy()
+    zoned = (
+        iso
+        & series.str.contains(_ZONED).to_numpy(dtype=np.bool_)
+        & (series.str.len() > 10).to_numpy()
+    )
     epoch = series.str.match(_EPOCH).to_numpy(dtype=np.bool_)
     instants = np.zeros(len(words) + 1, dtype=np.int64)
     later = instants.copy()
     reasons = np.full(len(words) + 1, CODES["unreadable_time"], dtype=np.int8)
     reasons[-1] = CODES["missing_time"]
     reasons[:-1][(series == "").to_numpy()] = CODES["missing_time"]
-    ways = (
-        (zoned, lambda some: _typed_times(_from_iso(some, utc=True), timezone)),
-        (iso & ~zoned, lambda some: _typed_times(_from_iso(some, utc=False), timezone)),
-        (epoch & ~iso, lambda some: _epochs(pa.array(some.astype(np.int64)))),
-    )
-    for chosen, read in ways:
+    for chosen, utc in ((zoned, True), (iso & ~zoned, False), (epoch & ~iso, None)):
         places = np.flatnonzero(chosen)
-        if len(places):
-            times = read(series.iloc[places])
-            instants[places], later[places] = times.instants, times.later
-            nothing = times.reasons == CODES["missing_time"]  # pandas found it to be no time
-            reasons[places] = np.where(nothing, CODES["unreadable_time"], times.reasons)
+        if len(places) == 0:
+            continue
+        some = series.iloc[places]
+        if utc is None:
+            times = _epochs(pa.array(some.astype(np.int64)))
+        else:
+            times = _typed_times(_from_iso(some, utc=utc), timezone)
+        instants[places], later[places] = times.instants, times.later
+        nothing = times.reasons == CODES["missing_time"]  # pandas found it to be no time
+        reasons[places] = np.where(nothing, CODES["unreadable_time"], times.reasons)
     return Times(instants, later, reasons)
 
 
@@ -288,9 +311,7 @@ def _localised(instants: NDArray[np.int64], timezone: str) -> Times:
     )
     gap = np.asarray(first.isna())
     reasons = np.where(gap, CODES["nonexistent_time"], GOOD)
-    earlier, later = (
-        np.where(gap, 0, each.as_unit("us").asi8) for each in (first, second)
-    )
+    earlier, later = (np.where(gap, 0, each.as_unit("us").asi8) for each in (first, second))
     return _bounded(earlier, later, reasons).take(codes)
 
 
@@ -298,5 +319,7 @@ def _bounded(
     instants: NDArray[np.int64], later: NDArray[np.int64], reasons: NDArray[np.int8]
 ) -> Times:
     outside = (instants < EARLIEST * MICROSECONDS) | (instants >= LATEST * MICROSECONDS)
-    reasons = first_reason(reasons.astype(np.int8), np.where(outside, CODES["time_out_of_range"], GOOD))
+    reasons = first_reason(
+        reasons.astype(np.int8), np.where(outside, CODES["time_out_of_range"], GOOD)
+    )
     return Times(instants, later, reasons)

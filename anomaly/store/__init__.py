@@ -1,0 +1,48 @@
+"""What the product keeps, in SQLite or PostgreSQL, and where models' files lie.
+
+`open_engine` connects, `schema` makes and checks the tables, `Store` reads and writes them.
+"""
+
+from anomaly.ports import FlagFilter
+from anomaly.store import schema
+from anomaly.store.engine import open_engine
+from anomaly.store.entities import (
+    EXPORT_COLUMNS,
+    VERDICTS,
+    EventRow,
+    FlagRow,
+    Lease,
+    ModelRow,
+    RejectRow,
+    Request,
+    Run,
+    Stage,
+    Token,
+    Totals,
+    UserMonthRow,
+    UserRow,
+    Written,
+)
+from anomaly.store.store import Store
+
+__all__ = [
+    "EXPORT_COLUMNS",
+    "VERDICTS",
+    "EventRow",
+    "FlagFilter",
+    "FlagRow",
+    "Lease",
+    "ModelRow",
+    "RejectRow",
+    "Request",
+    "Run",
+    "Stage",
+    "Store",
+    "Token",
+    "Totals",
+    "UserMonthRow",
+    "UserRow",
+    "Written",
+    "open_engine",
+    "schema",
+]

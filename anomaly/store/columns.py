@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
 
 # The largest magnitude a Number column accepts: NaN and infinity are not between these on either
 # database (PostgreSQL holds NaN to be larger than anything, SQLite stores it as NULL).
@@ -69,6 +71,7 @@ class Day(TypeDecorator[dt.date]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> dt.date | None:
         """As a date."""
+        del dialect  # what came back says which it is
         return dt.date.fromisoformat(value) if isinstance(value, str) else value
 
 
@@ -80,16 +83,18 @@ class Mapping(TypeDecorator[dict[str, int]]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str:
         """As JSON with sorted keys, so that equal counts are equal text."""
+        del dialect
         return json.dumps({} if value is None else dict(value), sort_keys=True)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, int]:
         """As a dictionary."""
+        del dialect
         return dict(json.loads(value))
 
 
 Name = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 Words = Name
-Number = sa.Double().with_variant(sqlite.REAL(), "sqlite")
+Number: TypeEngine[float] = sa.Double().with_variant(sqlite.REAL(), "sqlite")
 Whole = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 Flagged = sa.Boolean(create_constraint=False).with_variant(sqlite.INTEGER(), "sqlite")
 Bytes = sa.LargeBinary()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from anomaly.store.engine import WRITES
 from anomaly.store.faults import explain, is_transient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import sqlalchemy as sa
     from sqlalchemy.engine import Connection, Engine
 
@@ -31,7 +32,7 @@ class Database:
         self._writer = engine.execution_options(**{WRITES: True})
         self._retrying = Retrying(
             stop=stop_after_attempt(retries + 1),
-            wait=wait_exponential_jitter(FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS),
+            wait=wait_random_exponential(FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS),
             retry=retry_if_exception(is_transient),
             reraise=True,
         )

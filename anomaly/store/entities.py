@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from anomaly.records import FLAG_COLUMNS
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Mapping
 
     from anomaly.records import Flag, UserMonth

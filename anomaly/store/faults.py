@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 AWAY = "cannot be reached. Check that it is running and that [database] url has its host and port"
 BUSY = "is busy with another process's work. Try again when that has ended"
-FULL = "has no space left on its disk. Free space and run the command again; nothing was half-written"
+FULL = (
+    "has no space left on its disk. Free space and run the command again; nothing was half-written"
+)
 NO_TABLE = "lacks a table of this version. Run: anomaly db upgrade"
 READ_ONLY = "cannot be written. Give this user the right to write to it"
 LOGIN = "refused the login. Check the user in [database] url and its password ([database] password_file)"
@@ -106,7 +108,7 @@ def _meaning(error: BaseException) -> str | None:
         return BUSY
     if isinstance(error, sqlite3.Error):
         return _sqlite_meaning(error)
-    state = getattr(error, "sqlstate", None)
+    state = (getattr(error, "sqlstate", None) or "").strip("\0")  # ADBC pads what it lacks
     if state:
         fitting = [code for code in _POSTGRES if state.startswith(code)]
         return _POSTGRES[max(fitting, key=len)] if fitting else None
@@ -125,5 +127,3 @@ def _sqlite_meaning(error: sqlite3.Error) -> str | None:
         return NO_TABLE
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else _SQLITE.get(code & 0xFF)
-
-

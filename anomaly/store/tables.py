@@ -174,9 +174,7 @@ run_stages = _table(
     _whole("users"),
     _whole("memory"),
 )
-leases = _table(
-    "leases", _key("name"), _words("holder"), _whole("token"), _instant("expires_at")
-)
+leases = _table("leases", _key("name"), _words("holder"), _whole("token"), _instant("expires_at"))
 requests = _table(
     "requests",
     _id(),
@@ -229,9 +227,7 @@ states = _table(
     _key("user_id"),
     sa.Column("state", Bytes, nullable=False),
 )
-state_months = _table(
-    "state_months", _key("model_version"), _key("month"), _instant("sealed_at")
-)
+state_months = _table("state_months", _key("model_version"), _key("month"), _instant("sealed_at"))
 
 # --- what was found
 

@@ -6,6 +6,7 @@ Labels are bounded: jobs, stages, states, severities, kinds, reasons, sources an
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from anomaly.ports import LedgerReader, MetricStore
+    from anomaly.ports import MetricStore
 
 BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)  # seconds
 MONTHS = 13  # a year and the month before it
@@ -148,7 +149,9 @@ class _Families:
             "anomaly_flag_precision", "The share of judged flags that analysts called real."
         )
         self.missed = CounterMetricFamily(
-            "anomaly_jobs_missed", "Scheduled runs that did not happen in their time.", labels=["job"]
+            "anomaly_jobs_missed",
+            "Scheduled runs that did not happen in their time.",
+            labels=["job"],
         )
         self.leader = GaugeMetricFamily(
             "anomaly_scheduler_leader", "1 where this process runs the schedule, else 0."
@@ -166,8 +169,8 @@ class _Families:
 
 
 def _fill(families: _Families, store: MetricStore) -> None:
-    _fill_runs(families, store.ledger)
-    _fill_counters(families, store.ledger)
+    _fill_runs(families, store)
+    _fill_counters(families, store)
     _fill_model(families, store)
     rate = store.ledger.flags_per_thousand_user_months()
     if rate is not None:
@@ -177,31 +180,38 @@ def _fill(families: _Families, store: MetricStore) -> None:
         families.precision.add_metric([], precision)
 
 
-def _fill_runs(families: _Families, ledger: LedgerReader) -> None:
-    for run in ledger.last_successes():
+def _fill_runs(families: _Families, store: MetricStore) -> None:
+    for run in store.ledger.last_successes():
         if run.finished_at is not None:
             families.last_success.add_metric([run.job], run.finished_at.timestamp())
-    for run in ledger.month_states(limit=MONTHS):
+    for run in store.ledger.month_states(limit=MONTHS):
         for state in RUN_STATES:
             families.month_state.add_metric([str(run.month), state], run.state == state)
-    for source, watermark in ledger.watermarks().items():
-        families.watermark.add_metric([source], watermark.timestamp())
-    for row in ledger.durations(BUCKETS):
+    newest: dict[str, float] = {}
+    for source, watermark in store.figures.watermarks().items():
+        label = source_label(source)
+        newest[label] = max(newest.get(label, 0.0), watermark.timestamp())
+    for label, when in sorted(newest.items()):
+        families.watermark.add_metric([label], when)
+    for row in store.figures.durations(BUCKETS):
         bounds = [*map(str, BUCKETS), "+Inf"]
         buckets = list(zip(bounds, [*row.counts, row.count], strict=True))
         families.durations.add_metric([row.job, row.stage], buckets, row.seconds)
 
 
-def _fill_counters(families: _Families, ledger: LedgerReader) -> None:
-    totals = ledger.totals()
+def _fill_counters(families: _Families, store: MetricStore) -> None:
+    totals = store.ledger.totals()
     _count(families.runs, totals.runs)
-    _count(families.rows_read, _keyed(totals.rows_read))
+    read: Counter[tuple[str, ...]] = Counter()
+    for source, rows in totals.rows_read.items():
+        read[source_label(source),] += rows
+    _count(families.rows_read, read)
     _count(families.rows_rejected, _keyed(totals.rows_rejected))
     families.users_scored.add_metric([], totals.users_scored)
     _count(families.users_skipped, _keyed(totals.users_skipped))
     _count(families.flags, totals.flags)
     _count(families.missed, _keyed(totals.missed))
-    _count(families.notifications, totals.notifications)
+    _count(families.notifications, store.figures.notifications())
 
 
 def _fill_model(families: _Families, store: MetricStore) -> None:
@@ -217,7 +227,18 @@ def _fill_model(families: _Families, store: MetricStore) -> None:
         families.calibration.add_metric([], champion.calibration_error)
 
 
-def _count(family: CounterMetricFamily, counts: Mapping[tuple[str, ...], int]) -> None:
+def source_label(source: str) -> str:
+    """A source as a label: a database's table, or `file` for all files together.
+
+    Files are many, and the name of a file with one user's series is that user's name.
+    """
+    return source if source == "observations" or ":" in source else "file"
+
+
+def _count(
+    family: CounterMetricFamily,
+    counts: Mapping[tuple[str, ...], int] | Mapping[tuple[str, str], int],
+) -> None:
     for labels, count in sorted(counts.items()):
         family.add_metric(labels, count)
 

@@ -59,9 +59,7 @@ def without_password(url: str) -> str:
     return _PASSWORD.sub(r"\1:***@", url)
 
 
-def _discreet(
-    logger: Any, name: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _discreet(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     del logger, name
     return {
         key: without_password(value) if isinstance(value, str) else value

@@ -59,7 +59,10 @@ def router(store: WebStore) -> APIRouter:
 
     @routes.get("/runs")
     def runs(
-        job: str | None = None, month: MonthText = None, state: str | None = None, limit: Limit = 100
+        job: str | None = None,
+        month: MonthText = None,
+        state: str | None = None,
+        limit: Limit = 100,
     ) -> list[dict[str, Any]]:
         """Runs of the ledger, the newest first."""
         states = None if state is None else [state]

@@ -38,13 +38,11 @@ def create_app(
     settings: Settings,
     registry: CollectorRegistry,
     leader: Callable[[], bool],
-    ready: Callable[[], None],
 ) -> FastAPI:
     """Put the application together; reads nothing until it is asked.
 
     Args: registry: what /metrics renders, filled by the caller.
         leader: whether this process holds the scheduler's lease; /readyz says so.
-        ready: raises SourceError where the database is away or of another version.
     """
     app = FastAPI(
         title="anomaly",
@@ -58,11 +56,13 @@ def create_app(
     app.include_router(assets.router())
     app.include_router(pages.router(store, renderer))
     app.include_router(api.router(store))
-    _add_probes(app, registry, leader, ready)
+    _add_probes(app, store, registry, leader)
     _add_errors(app, renderer)
 
     @app.middleware("http")
-    async def guard(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
+    async def guard(
+        request: Request, following: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
         response = await following(request)
         for name, value in HEADERS.items():
             response.headers[name] = value
@@ -74,10 +74,7 @@ def create_app(
 
 
 def _add_probes(
-    app: FastAPI,
-    registry: CollectorRegistry,
-    leader: Callable[[], bool],
-    ready: Callable[[], None],
+    app: FastAPI, store: WebStore, registry: CollectorRegistry, leader: Callable[[], bool]
 ) -> None:
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:
@@ -91,7 +88,7 @@ def _add_probes(
     @app.get("/readyz", include_in_schema=False)
     def readyz() -> Response:
         try:
-            ready()
+            store.check()
         except SourceError as error:
             return JSONResponse({"status": "unavailable", "error": str(error)}, 503)
         return JSONResponse({"status": "ready", "leader": leader()})

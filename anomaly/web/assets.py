@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import re
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -17,6 +18,8 @@ from anomaly.exceptions import SourceError
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _OWN = ("style.css", "plotly.css", "plot.js", "icon.svg")
 _PLOTLY = "plotly.min.js"
+# What plotly's script looks for before it adds a style element: one whose id is the style's hash.
+_STYLE_MARK = re.compile(rb'getElementById\("([0-9a-f]{64})"\)')
 
 
 def addresses() -> dict[str, str]:
@@ -34,18 +37,34 @@ def router() -> APIRouter:
         if name not in (*_OWN, _PLOTLY):
             raise HTTPException(404, f"there is no asset {name!r}")
         plain, packed = _read(name)
-        headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+        headers = {
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "Vary": "Accept-Encoding",
+        }
         kind = _TYPES[Path(name).suffix]
         if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind)
+            return Response(
+                packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind
+            )
         return Response(plain, headers=headers, media_type=kind)
 
     return routes
 
 
 @cache
+def style_marks() -> tuple[str, ...]:
+    """Ids that a page must hold for plotly's script not to add styles of its own.
+
+    The content policy forbids them; they dress maps, which no page has.
+    """
+    return tuple(sorted({found.decode() for found in _STYLE_MARK.findall(_read(_PLOTLY)[0])}))
+
+
+@cache
 def _read(name: str) -> tuple[bytes, bytes]:
-    content = _plotly() if name == _PLOTLY else files("anomaly.web").joinpath("static", name).read_bytes()
+    content = (
+        _plotly() if name == _PLOTLY else files("anomaly.web").joinpath("static", name).read_bytes()
+    )
     return content, gzip.compress(content, 6, mtime=0)
 
 
@@ -53,5 +72,7 @@ def _plotly() -> bytes:
     # Found, not imported: importing plotly costs time and memory, and only this file is wanted.
     package = importlib.util.find_spec("plotly")
     if package is None or package.origin is None:
-        raise SourceError("package plotly is not installed, so plots cannot be drawn: pip install plotly")
+        raise SourceError(
+            "package plotly is not installed, so plots cannot be drawn: pip install plotly"
+        )
     return Path(package.origin).parent.joinpath("package_data", _PLOTLY).read_bytes()

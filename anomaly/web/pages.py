@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -17,7 +18,8 @@ from anomaly.records import SEVERITIES, STATUSES
 from anomaly.web import assets, views, words
 from anomaly.web.api import checked
 
-ROWS = 25  # on one page of a table
+USERS = 12  # on one page of their table
+FLAGS = 25
 MONTHS = 240  # offered to choose from: twenty years
 PLOTS = 4  # drawn on a user's page; further flags are linked
 
@@ -41,6 +43,7 @@ class Renderer:
         self._templates.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
         self._templates.globals.update(
             asset=assets.addresses(),
+            style_marks=assets.style_marks,
             version=anomaly.__version__,
             words=words,
             zone_name=str(zone(timezone)),
@@ -94,9 +97,9 @@ def _month(
         return renderer.page("empty.html")
     wishes = {name: value or None for name, value in chosen.items()}
     # One row more than shown tells whether another page follows.
-    ranked = store.flags.user_months(wanted, limit=ROWS + 1, offset=(users - 1) * ROWS)
+    ranked = store.flags.user_months(wanted, limit=USERS + 1, offset=(users - 1) * USERS)
     found = store.flags.select(
-        FlagFilter(wanted, **wishes, limit=ROWS + 1, offset=(flags - 1) * ROWS)  # type: ignore[arg-type]
+        FlagFilter(wanted, **wishes, limit=FLAGS + 1, offset=(flags - 1) * FLAGS)
     )
     return renderer.page(
         "month.html",
@@ -104,10 +107,10 @@ def _month(
         months=sorted({run.month for run in runs if run.month} | {wanted}, reverse=True),
         run=next((run for run in runs if run.month == wanted), None),
         severities=views.severities(store.flags.select(FlagFilter(wanted))),
-        users=ranked[:ROWS],
-        users_page=_Paging("users", users, len(ranked) > ROWS, {**chosen, "month": wanted}),
-        flags=found[:ROWS],
-        flags_page=_Paging("flags", flags, len(found) > ROWS, {**chosen, "month": wanted}),
+        users=ranked[:USERS],
+        users_page=_Paging("users", users, len(ranked) > USERS, {**chosen, "month": wanted}),
+        flags=found[:FLAGS],
+        flags_page=_Paging("flags", flags, len(found) > FLAGS, {**chosen, "month": wanted}),
         chosen=chosen,
         filtered=any(chosen.values()),
         choices={"severity": tuple(reversed(SEVERITIES)), "status": STATUSES},
@@ -153,10 +156,10 @@ def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
 
 def _plot(store: WebStore, renderer: Renderer, row: FlagRow) -> views.Plot | None:
     band = store.flags.series(row.flag.flag_id)
-    return band and views.plot(row.flag, band, renderer.timezone)
+    return None if band is None else views.plot(row.flag, band, renderer.timezone)
 
 
-def _latest(runs: list[RunRow]) -> str | None:
+def _latest(runs: Sequence[RunRow]) -> str | None:
     """The newest month with results, else the newest month that anything is known of."""
     months = [run.month for run in runs if run.month]
     scored = [r.month for r in runs if r.month and r.state in {"complete", "provisional"}]
@@ -167,7 +170,6 @@ class _Paging:
     """Where one table of a page stands, and the addresses of its neighbours."""
 
     def __init__(self, name: str, page: int, more: bool, query: dict[str, str]) -> None:
-        self.first = (page - 1) * ROWS + 1
         self.previous = self._address(name, page - 1, query) if page > 1 else None
         self.next = self._address(name, page + 1, query) if more else None
 

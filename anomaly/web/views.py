@@ -67,7 +67,7 @@ def plot(flag: Flag, band: Band, timezone: str) -> Plot:
     local = [_wall(int(time), offset) for time in band.times]
     inside = [begin <= time < end for time in band.times]
     metric = words.first_metric(flag)
-    data = {
+    data: dict[str, Any] = {
         "times": local,
         "end": _wall(int(band.times[-1]) + step, offset) if local else None,
         "observed": _numbers(band.observed),

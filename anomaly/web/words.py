@@ -62,6 +62,11 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def score(value: float) -> str:
+    """A score to two decimals; 0.999 stays below the boundary at 1.00."""
+    return f"{math.floor(value * 100) / 100:.2f}"
+
+
 def percent(percentile: float) -> str:
     """A percentile, never rounded up to a certainty: 99.96 is '99.9 %'."""
     if not math.isfinite(percentile):
@@ -119,11 +124,11 @@ def title(flag: Flag) -> str:
 def user_url(user_id: str, month: str | None = None) -> str:
     """The address of a user's page.
 
-    Browsers fold the path segments '.' and '..' away, even percent-encoded: such names travel in
-    the query instead.
+    Browsers fold the path segments '.' and '..' away, even percent-encoded, and the router's paths
+    end at a line break: such names travel in the query instead.
     """
     query = {"month": month} if month else {}
-    if user_id in {".", ".."}:
+    if user_id in {".", ".."} or "\n" in user_id:
         return f"/users?{urlencode({'user': user_id, **query})}"
     return f"/users/{quote(user_id, safe='')}" + (f"?{urlencode(query)}" if query else "")
 

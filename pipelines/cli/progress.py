@@ -49,7 +49,7 @@ class Lines:
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
         """Log the stage's progress."""
-        log = structlog.get_logger().bind(stage=label, total=total)
+        log = structlog.get_logger().bind(work=label, total=total)
         began = told = self._clock()
         done = 0
 
@@ -58,11 +58,11 @@ class Lines:
             done += pieces
             if self._clock() - told >= LINE_SECONDS:
                 told = self._clock()
-                log.info("stage_progress", done=done)
+                log.info("work_progress", done=done)
 
-        log.info("stage_started")
+        log.info("work_started")
         yield advance
-        log.info("stage_finished", done=done, seconds=round(self._clock() - began, 2))
+        log.info("work_finished", done=done, seconds=round(self._clock() - began, 2))
 
 
 def for_console(console: Console) -> Progress:

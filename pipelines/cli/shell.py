@@ -38,13 +38,11 @@ class Shell:
         logs.configure(settings.telemetry)
         return settings
 
-    def services(self, settings: Settings | None = None, *, upgraded: bool = True) -> Services:
+    def services(self, settings: Settings | None = None) -> Services:
         """The services that the settings name."""
         from pipelines.services import open_services
 
-        return open_services(
-            settings or self.settings, for_console(self.err), upgraded=upgraded
-        )
+        return open_services(settings or self.settings, for_console(self.err))
 
     def say(self, text: str) -> None:
         """Write a line for a reader; markup in it is taken as text."""

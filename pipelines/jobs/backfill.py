@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from pipelines.services import Services
 
 
-def backfill(
-    services: Services, first: Month, last: Month, options: Options
-) -> Iterator[Outcome]:
+def backfill(services: Services, first: Month, last: Month, options: Options) -> Iterator[Outcome]:
     """Run each month in order and give its outcome as it ends.
 
     Raises: UsageError if the last month is before the first; else what `run_month` raises, at the

@@ -18,7 +18,7 @@ from pipelines.jobs.reading import months_span, steps_over
 from pipelines.jobs.scope import is_closed
 
 if TYPE_CHECKING:
-    from anomaly.records import Flag, UserMonth
+    from anomaly.records import Band, Flag, UserMonth
     from anomaly.store import Run
     from pipelines.exclusive import Holding
     from pipelines.jobs.scope import Scope
@@ -38,11 +38,15 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What is published of one shard. states: packed, by user; empty while provisional."""
+    """What is published of one shard.
+
+    states: packed, by user; empty while provisional. bands: by flag_id, what its plot shows.
+    """
 
     flags: Sequence[Flag]
     user_months: Sequence[UserMonth]
-    states: Mapping[str, bytes]
+    states: Mapping[str, bytes] = field(default_factory=dict)
+    bands: Mapping[str, Band] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,9 @@ class Ledger:
             result.user_months,
             result.states,
             self._holding.token,
-            model_version=model_version,
             now=self._services.clock(),
+            model_version=model_version,
+            bands=result.bands,
         )
 
     def finish(
@@ -180,18 +185,26 @@ class Scratch:
 def open_run(services: Services, scope: Scope, holding: Holding) -> Iterator[Ledger]:
     """The run in the ledger: an interrupted one that covers the same, else a new one."""
     ledger = services.store.ledger
-    identity = {
-        "configuration": services.configuration,
-        "code_version": services.code_version,
-        "now": scope.now,
-        "holder": services.holder,
-    }
-    run = ledger.resume("month", str(scope.month), **identity)
+    run = ledger.resume(
+        "month",
+        str(scope.month),
+        configuration=services.configuration,
+        code_version=services.code_version,
+        now=scope.now,
+        holder=services.holder,
+    )
     if run is not None and not covers_the_same(services, run, scope):
         ledger.finish(run, "failed", scope.now, note="interrupted; its rows have changed since")
         run = None
     if run is None:
-        run = ledger.start("month", str(scope.month), **identity)
+        run = ledger.start(
+            "month",
+            str(scope.month),
+            configuration=services.configuration,
+            code_version=services.code_version,
+            now=scope.now,
+            holder=services.holder,
+        )
         ledger.stage(run, PLAN_STAGE, 0.0, rows=scope.rows, users=len(scope.users))
     structlog.get_logger().info("month_started", run_id=run.id, month=str(scope.month))
     with failing(services, run):
@@ -202,9 +215,10 @@ def covers_the_same(services: Services, run: Run, scope: Scope) -> bool:
     """Whether an interrupted run's shards can stand beside those that would be scored now."""
     planned = [stage for stage in services.store.ledger.stages(run.id) if stage.stage == PLAN_STAGE]
     whole = months_span(services, scope.month, scope.month.next(), scope.span.grid.step)
-    span = steps_over(whole, run.started_at)
+    span = None if run.started_at is None else steps_over(whole, run.started_at)
     return (
-        span is not None
+        run.started_at is not None
+        and span is not None
         and span.end == scope.span.end
         and is_closed(services, scope.month, run.started_at) == scope.complete
         and [(stage.rows, stage.users) for stage in planned] == [(scope.rows, len(scope.users))]

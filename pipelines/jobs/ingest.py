@@ -27,6 +27,7 @@ from anomaly.sources.batch import Batch, Reject, Tally
 from anomaly.sources.cleaning import Checks
 from pipelines.exclusive import exclusive
 from pipelines.jobs.books import failing, staged
+from pipelines.jobs.reading import step_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,7 @@ def ingest_file(
         return ingest(services, path.name, batches)
 
 
-def ingest_source(services: Services) -> Ingested | None:
+def ingest_source(services: Services, planned_for: dt.datetime | None = None) -> Ingested | None:
     """Read what is new in [source]; None where no source is configured. The lease is held already.
 
     A database is read from its watermark, less [source] overlap for late rows; a Parquet folder
@@ -85,7 +86,7 @@ def ingest_source(services: Services) -> Ingested | None:
             metric=settings.metric,
             checks=checks(services),
         )
-        return ingest(services, Path(settings.path).name, batches)
+        return ingest(services, Path(settings.path).name, batches, planned_for)
     if settings.url is None:
         return None
     from anomaly.sources.database import read_sql
@@ -93,7 +94,15 @@ def ingest_source(services: Services) -> Ingested | None:
     name = source_name(services)
     watermark = services.store.ledger.watermark(name)
     since = None if watermark is None else watermark - parse_duration(settings.overlap)
-    return ingest(services, name, read_sql(settings, since, services.clock() + AHEAD))
+    batches = read_sql(
+        settings,
+        since,
+        services.clock() + AHEAD,
+        step=step_seconds(services),
+        grid_timezone=services.timezone,
+        checks=checks(services),
+    )
+    return ingest(services, name, batches, planned_for)
 
 
 def checks(services: Services) -> Checks:
@@ -111,7 +120,12 @@ def source_name(services: Services) -> str:
     return f"{Path(url.database or '').name}:{settings.table or 'query'}"
 
 
-def ingest(services: Services, source: str, batches: Iterable[Batch]) -> Ingested:
+def ingest(
+    services: Services,
+    source: str,
+    batches: Iterable[Batch],
+    planned_for: dt.datetime | None = None,
+) -> Ingested:
     """Take batches in, with a row in the ledger.
 
     Raises: DataError if more than [source] max_rejected of the rows are bad.
@@ -122,6 +136,7 @@ def ingest(services: Services, source: str, batches: Iterable[Batch]) -> Ingeste
         code_version=services.code_version,
         now=services.clock(),
         holder=services.holder,
+        planned_for=planned_for,
     )
     done = Ingested(source)
     with failing(services, run, lambda: figures(done)), spool() as clean:

@@ -7,7 +7,7 @@ published are not scored again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from anomaly.exceptions import UsageError
@@ -15,7 +15,7 @@ from anomaly.records import UserMonth
 from pipelines.exclusive import exclusive
 from pipelines.jobs.books import Outcome, Scratch, ShardResult, open_run, published
 from pipelines.jobs.ingest import ingest_source
-from pipelines.jobs.reading import Laid, calendar_of, chunks, read_panel, sample
+from pipelines.jobs.reading import Laid, calendar_of, chunks, read_panel
 from pipelines.jobs.scope import Options, Scope, scope_of
 from pipelines.jobs.states import Memory, MemoryShelf, specs_of
 from pipelines.jobs.train import model_for
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pipelines.jobs.books import Books
     from pipelines.services import Services
 
-REFERENCE_USERS = 2_000  # users, chosen by hash, that everyone is compared with
 DEFAULTS = Options()
 
 
@@ -38,7 +37,9 @@ def run_month(services: Services, month: Month, options: Options = DEFAULTS) -> 
         or has no history; UsageError if it has not begun; SourceError, ModelError.
     """
     if options.dry_run:
-        return score_month(services, scope_of(services, month, options), options, Scratch(str(month)))
+        return score_month(
+            services, scope_of(services, month, options), options, Scratch(str(month))
+        )
     with exclusive(services) as holding:
         standing = services.store.ledger.current(str(month))
         if standing is not None and standing.state == "complete" and not options.force:
@@ -61,7 +62,8 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
         with books.stage("remember") as counts:
             counts.rows = memory.prepare(scope.users)
     with books.stage("reference") as counts:
-        reference, counts.users = reference_of(services, scope, memory)
+        reference, laid = memory.reference(scope.span)
+        counts.rows, counts.users = laid.rows, len(laid.panel.users)
     finished = books.finished_shards()
     negative = 0
     with services.progress.track(f"scoring {month}", len(scope.users)) as advance:
@@ -74,21 +76,11 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
                 with books.stage("publish"):
                     books.publish(number, model.version, result)
             advance(len(users))
-    with books.stage("publish"):
-        books.publish(len(scope.users), model.version, left_out(scope.skipped))
+    if scope.others:
+        books.publish(len(scope.users), model.version, left_out(scope.others))
     state = "complete" if scope.complete else "provisional"
     rejected = {"negative_count": negative} if negative else {}
     return books.finish(state, model.version, scope, rejected)
-
-
-def reference_of(services: Services, scope: Scope, memory: Memory) -> tuple[Reference, int]:
-    """The frame of comparison, from the same users whichever shard is scored."""
-    users = sample(scope.people.seen_since(int(scope.span.start.timestamp())), REFERENCE_USERS)
-    laid = read_panel(services, scope.span, scope.people, users, specs_of(memory.model))
-    reference = services.engine().reference(
-        memory.model, laid.panel, memory.of(users), memory.calendar
-    )
-    return reference, len(users)
 
 
 def score_shard(
@@ -107,11 +99,17 @@ def score_shard(
         services.configuration,
     )
     states = dict(zip(users, scored.states.pack(), strict=True)) if scope.complete else {}
-    return ShardResult(scored.flags, scored.user_months, states), laid
+    bands = {
+        flag.flag_id: scored.band(flag.user_id, flag.metrics.split(";")[0]).around(
+            flag.start, flag.end
+        )
+        for flag in scored.flags
+    }
+    return ShardResult(scored.flags, scored.user_months, states, bands), laid
 
 
-def left_out(skipped: Mapping[str, str]) -> ShardResult:
-    """The months of users who were not scored, with the reason."""
+def left_out(users: Sequence[str]) -> ShardResult:
+    """The months of users who were not asked for."""
     months = [
         UserMonth(
             user_id=user,
@@ -121,16 +119,16 @@ def left_out(skipped: Mapping[str, str]) -> ShardResult:
             flags=0,
             worst_at=None,
             metrics="",
-            self_percentile=0.0,
-            peer_percentile=0.0,
-            all_percentile=0.0,
+            self_percentile=50.0,
+            peer_percentile=50.0,
+            all_percentile=50.0,
             peer_count=0,
             confidence=0.0,
-            skipped=reason,
+            skipped="not_selected",
         )
-        for user, reason in skipped.items()
+        for user in users
     ]
-    return ShardResult([], months, {})
+    return ShardResult([], months)
 
 
 def refuse_narrowing(standing: Run | None, options: Options) -> None:
@@ -151,5 +149,3 @@ def unchanged(services: Services, standing: Run) -> Outcome:
     if standing.configuration != services.configuration:
         note += ". The configuration has changed since: run with --force to score it again"
     return published(services, standing, note)
-
-

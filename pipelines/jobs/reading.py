@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from anomaly.store import UserRow
     from pipelines.services import Services
 
+KINDS: Mapping[str, Literal["leave", "holiday", "announced"]] = {
+    "leave": "leave",
+    "holiday": "holiday",
+    "announced": "announced",
+}
 DAY = dt.timedelta(days=1)
 
 
@@ -31,12 +36,10 @@ class People:
     """Who was known before an instant.
 
     first_seen: seconds UTC of each user's first row, by user in byte order.
-    last_row: seconds UTC of the newest row before the instant.
     left: seconds UTC after which a user is known to be gone (users.active_to).
     """
 
     first_seen: Mapping[str, int]
-    last_row: Mapping[str, int]
     left: Mapping[str, int]
 
     @property
@@ -44,25 +47,22 @@ class People:
         """All of them, in byte order."""
         return tuple(self.first_seen)
 
-    def seen_since(self, when: int) -> tuple[str, ...]:
-        """Those with a row at or after `when`."""
-        return tuple(user for user in self.users if self.last_row.get(user, when - 1) >= when)
-
 
 def people_before(services: Services, end: dt.datetime) -> People:
     """Everyone with a row before `end`; rows after it are not looked at."""
-    store = services.store
     first = {
         user: int(when.timestamp())
-        for user, when in store.observations.first_seen().items()
+        for user, when in services.store.observations.first_seen().items()
         if when < end
     }
-    last = store.observations.last_seen(before=end)
-    return People(
-        {user: first[user] for user in sorted(first, key=str.encode)},
-        {user: int(when.timestamp()) for user, when in last.items()},
-        _departures(store.users.read(), services.timezone),
-    )
+    left = _departures(services.store.users.read(), services.timezone)
+    return People({user: first[user] for user in sorted(first, key=str.encode)}, left)
+
+
+def seen_between(services: Services, start: dt.datetime, end: dt.datetime) -> tuple[str, ...]:
+    """Those whose newest row before `end` is not older than `start`, in byte order."""
+    newest = services.store.observations.last_seen(before=end)
+    return tuple(sorted((user for user, when in newest.items() if when >= start), key=str.encode))
 
 
 def _departures(users: Iterable[UserRow], timezone: str) -> dict[str, int]:
@@ -87,7 +87,7 @@ def calendar_of(services: Services) -> CalendarContext:
     }
     events = tuple(
         Event(
-            kind=row.kind,
+            kind=KINDS[row.kind],
             start=int(row.start.timestamp()),
             end=int(row.end.timestamp()),
             user_id=row.user_id,

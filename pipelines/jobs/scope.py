@@ -36,8 +36,8 @@ class Options:
 class Scope:
     """What a run covers: the steps that are over, and whom.
 
-    users: scored, in byte order. skipped: the others, with the reason. rows: observations within
-    the span. complete: the month and its lateness have passed and everyone is scored.
+    users: scored, in byte order; others: not asked for. rows: observations within the span.
+    complete: the month and its lateness have passed and everyone is scored.
     """
 
     month: Month
@@ -45,7 +45,7 @@ class Scope:
     span: Span
     people: People
     users: tuple[str, ...]
-    skipped: dict[str, str]
+    others: tuple[str, ...]
     rows: int
     complete: bool
     note: str | None
@@ -65,15 +65,18 @@ def scope_of(services: Services, month: Month, options: Options) -> Scope:
     if rows == 0:
         raise DataError(_empty(services, month))
     people = people_before(services, span.end)
-    users, skipped = whom_to_score(services, people, month, options.users)
+    users, others = whom_to_score(people, month, options.users)
     closed = is_closed(services, month, now)
     note = None
     if options.users:
         note = f"only {len(users)} of {len(people.users)} users"
     elif not closed:
-        note = f"scored until {span.end:%Y-%m-%d %H:%M} UTC; closes {closing_time(services, month):%Y-%m-%d %H:%M} UTC"
+        note = (
+            f"scored until {span.end:%Y-%m-%d %H:%M} UTC; closes "
+            f"{closing_time(services, month):%Y-%m-%d %H:%M} UTC"
+        )
     complete = closed and not options.users
-    return Scope(month, now, span, people, users, skipped, rows, complete, note)
+    return Scope(month, now, span, people, users, others, rows, complete, note)
 
 
 def closing_time(services: Services, month: Month) -> dt.datetime:
@@ -87,26 +90,21 @@ def is_closed(services: Services, month: Month, now: dt.datetime) -> bool:
 
 
 def whom_to_score(
-    services: Services, people: People, month: Month, chosen: Sequence[str]
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Everyone with a row in the month or the one before it; the others with their reason."""
+    people: People, month: Month, chosen: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Everyone who was ever seen, or those who were asked for; and the others.
+
+    Raises: UsageError if one asked for was never seen.
+    """
     unknown = [user for user in chosen if user not in people.first_seen]
     if unknown:
         raise UsageError(
             f"--users: {unknown[0][:40]!r} has no row up to the end of {month}. "
             "See: anomaly users list"
         )
-    recent = set(people.seen_since(int(month.previous().start(services.timezone).timestamp())))
-    wanted = set(chosen) if chosen else recent
-    users = tuple(user for user in people.users if user in recent & wanted)
-    if not users:
-        raise DataError(f"{month}: none of the chosen users has rows in it or in the month before.")
-    skipped = {
-        user: "not_selected" if user in recent else "no_rows"
-        for user in people.users
-        if user not in recent & wanted
-    }
-    return users, skipped
+    wanted = set(chosen) or set(people.users)
+    users = tuple(user for user in people.users if user in wanted)
+    return users, tuple(user for user in people.users if user not in wanted)
 
 
 def _empty(services: Services, month: Month) -> str:
@@ -114,4 +112,6 @@ def _empty(services: Services, month: Month) -> str:
     if span is None:
         return "the database holds no observations. Import some: anomaly import FILE"
     first, last = (month_of(when, services.timezone) for when in span)
-    return f"{month} holds no rows; observations run from {first} to {last}. Run one of those months."
+    return (
+        f"{month} holds no rows; observations run from {first} to {last}. Run one of those months."
+    )

@@ -21,6 +21,7 @@ from pipelines.jobs.reading import (
     read_panel,
     read_rows,
     sample,
+    seen_between,
     step_seconds,
 )
 
@@ -75,7 +76,9 @@ def load_model(services: Services, row: ModelRow) -> Model:
     return services.engine().Model.from_files(files)
 
 
-def train_and_register(services: Services, month: Month) -> Model:
+def train_and_register(
+    services: Services, month: Month, planned_for: dt.datetime | None = None
+) -> Model:
     """Train, store the files, register and promote, with a row in the ledger."""
     run = services.store.ledger.start(
         "train",
@@ -84,16 +87,15 @@ def train_and_register(services: Services, month: Month) -> Model:
         code_version=services.code_version,
         now=services.clock(),
         holder=services.holder,
+        planned_for=planned_for,
     )
     with failing(services, run):
         with staged(services, run, "fit") as counts:
             model = train_model(services, month)
-            counts.users = model.users
+            counts.users = model.summary.users
         with staged(services, run, "register"):
             register(services, model)
-        services.store.ledger.finish(
-            run, "complete", services.clock(), model_version=model.version
-        )
+        services.store.ledger.finish(run, "complete", services.clock(), model_version=model.version)
     return model
 
 
@@ -125,7 +127,7 @@ def training_sample(services: Services, month: Month) -> tuple[People, Span, Seq
     first = max(month.plus(-settings.history_months), earliest)
     span = months_span(services, first, month, step_seconds(services))
     largest = max(1, MAX_CELLS // (len(span.grid) * len(known_metrics(services, end))))
-    recent = people.seen_since(span.grid.start)
+    recent = seen_between(services, span.start, end)
     if not recent:
         raise DataError(
             f"{month}: the {settings.history_months} months before it hold no rows. Import them, "
@@ -149,9 +151,7 @@ def known_metrics(services: Services, end: dt.datetime) -> list[str]:
     return metrics
 
 
-def find_specs(
-    services: Services, span: Span, users: Sequence[str]
-) -> dict[str, MetricSpec]:
+def find_specs(services: Services, span: Span, users: Sequence[str]) -> dict[str, MetricSpec]:
     """What each metric is, found from the first users who have it."""
     metrics = known_metrics(services, span.end)
     found: dict[str, MetricSpec] = {}
@@ -189,29 +189,36 @@ def history_panel(
 def register(services: Services, model: Model) -> ModelRow:
     """Store the model's files and make it champion.
 
-    Raises: ModelError if its validation failed; it stays a candidate then and nobody uses it.
+    A model for an old month does not displace one that was trained on later data; its month
+    finds it all the same.
+    Raises: ModelError if its validation failed; it is refused then and nobody uses it.
     """
+    summary = model.summary
     stored = services.artefacts.write(model.version, model.to_files())
-    now = services.clock()
-    services.store.models.register(
+    models, now = services.store.models, services.clock()
+    trained_to = dt.datetime.fromtimestamp(summary.trained_to, dt.UTC)
+    champion = models.champion()
+    later = champion is not None and champion.trained_to > trained_to
+    row = models.register(
         version=model.version,
         address=stored.address,
         sha256=stored.sha256,
-        trained_from=dt.datetime.fromtimestamp(model.trained_from, dt.UTC),
-        trained_to=dt.datetime.fromtimestamp(model.trained_to, dt.UTC),
-        validation_loss=model.validation_loss,
-        twin_loss=model.twin_loss,
-        calibration_error=model.calibration_error,
-        users=model.users,
+        trained_from=dt.datetime.fromtimestamp(summary.trained_from, dt.UTC),
+        trained_to=trained_to,
+        validation_loss=summary.validation_loss,
+        twin_loss=summary.twin_loss,
+        calibration_error=summary.calibration_error,
+        users=summary.users,
         metrics=model.metrics,
         configuration=services.configuration,
+        state="retired" if later else "candidate",
         now=now,
     )
-    if not math.isfinite(model.validation_loss):
-        note = f"validation loss is {model.validation_loss}"
-        services.store.models.refuse(model.version, note)
+    if not math.isfinite(summary.validation_loss):
+        note = f"validation loss is {summary.validation_loss}"
+        models.refuse(model.version, note)
         raise ModelError(
             f"model {model.version}: {note}, so it is not used. Lower [model] learning_rate, or "
             "keep the champion: anomaly run --no-train"
         )
-    return services.store.models.promote(model.version, now)
+    return row if later else models.promote(model.version, now)

@@ -61,7 +61,8 @@
     const high = top(...lines);
     const low = Math.min(0, bottom(...lines));
     const room = (high - low || 1) * 0.08;
-    return [low < 0 ? low - room : 0, high + room];
+    // A line along zero would lose its lower half at the edge.
+    return [low < 0 ? low - room : -room / 4, high + room];
   };
 
   const layout = (series, scale) => ({
@@ -76,7 +77,7 @@
     xaxis: { automargin: true, gridcolor: colour("--grid"), fixedrange: true, zeroline: false },
     yaxis: {
       automargin: true, gridcolor: colour("--grid"), fixedrange: true, range: heights(series, scale),
-      zerolinecolor: colour("--line"), tickformat: ",~s", rangemode: "tozero",
+      zerolinecolor: colour("--line"), tickformat: ",~s",
     },
     shapes: [{
       type: "rect", xref: "x", yref: "paper", layer: "below", y0: 0, y1: 1,

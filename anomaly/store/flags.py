@@ -1,0 +1,159 @@
+"""What analysts read: visible flags, users' months, and what was said of flags."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from anomaly.exceptions import UsageError
+from anomaly.ports import FlagFilter
+from anomaly.records import Flag, UserMonth
+from anomaly.rows import TIME_TYPE
+from anomaly.store import series
+from anomaly.store.database import row_values
+from anomaly.store.entities import EXPORT_COLUMNS, VERDICTS, FlagRow, UserMonthRow
+from anomaly.store.tables import FLAG_NUMBERS, feedback, flags, flags_current, user_months_current
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from anomaly.records import Band
+    from anomaly.store.database import Database
+
+EVERYTHING = FlagFilter()
+
+
+class Flags:
+    """The flags of the runs that stand; superseded ones are kept but not shown."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def select(self, filters: FlagFilter = EVERYTHING) -> list[FlagRow]:
+        """Flags by score, the highest first; equal ones by flag_id."""
+        query = self._query(filters)
+        return [_flag_row(row) for row in self._database.read(lambda c: c.execute(query).all())]
+
+    def arrow(self, filters: FlagFilter = EVERYTHING) -> pa.Table:
+        """The same as a table of EXPORT_COLUMNS; equal results are equal from every database."""
+        found = self.select(filters)
+        columns: dict[str, pa.Array] = {}
+        for name in EXPORT_COLUMNS:
+            holders = [row if name in ("month", "status", "label") else row.flag for row in found]
+            columns[name] = pa.array([getattr(it, name) for it in holders], _arrow_type(name))
+        return pa.table(columns)
+
+    def get(self, flag_id: str) -> FlagRow:
+        """One visible flag.
+
+        Raises: UsageError if there is none of this id.
+        """
+        query = sa.select(flags_current).where(flags_current.c.flag_id == flag_id)
+        row = self._database.read(lambda c: c.execute(query).first())
+        if row is None:
+            raise UsageError(f"flag {flag_id[:40]!r} is not there. See: anomaly flags list")
+        return _flag_row(row)
+
+    def series(self, flag_id: str) -> Band | None:
+        """What a visible flag's plot shows; None if nothing was kept."""
+        query = (
+            sa.select(flags.c.series)
+            .join(
+                flags_current,
+                (flags_current.c.flag_id == flags.c.flag_id)
+                & (flags_current.c.run_id == flags.c.run_id),
+            )
+            .where(flags.c.flag_id == flag_id)
+        )
+        return series.unpacked(self._database.read(lambda c: c.execute(query).scalars().first()))
+
+    def user_months(
+        self, month: str, user: str | None = None, limit: int | None = None, offset: int = 0
+    ) -> list[UserMonthRow]:
+        """Users by rank, then those not scored by user_id."""
+        view = user_months_current
+        query = (
+            sa.select(view)
+            .where(view.c.month == month)
+            .order_by(view.c.rank.is_(None), view.c.rank, view.c.user_id)
+            .limit(limit)
+            .offset(offset)
+        )
+        if user is not None:
+            query = query.where(view.c.user_id == user)
+        rows = self._database.read(lambda c: c.execute(query).all())
+        return [_user_month_row(row) for row in rows]
+
+    def label(self, flag_id: str, verdict: str, note: str, author: str, now: dt.datetime) -> None:
+        """Say of a flag whether it is real, false or unsure; the last word counts.
+
+        It stays with the flag when its month is run again.
+        Raises: UsageError if the flag or the verdict is unknown.
+        """
+        if verdict not in VERDICTS:
+            raise UsageError(f"verdict {verdict!r} is none of {', '.join(VERDICTS)}.")
+        self.get(flag_id)
+        said = sa.insert(feedback).values(
+            flag_id=flag_id, verdict=verdict, note=note, author=author, given_at=now
+        )
+        self._database.write(lambda c: c.execute(said))
+
+    def precision(self) -> float | None:
+        """The share of flags judged real among those judged real or false; None without any."""
+        last = sa.select(sa.func.max(feedback.c.id)).group_by(feedback.c.flag_id)
+        query = (
+            sa.select(feedback.c.verdict, sa.func.count())
+            .where(feedback.c.id.in_(last), feedback.c.verdict.in_(("real", "false")))
+            .group_by(feedback.c.verdict)
+        )
+        counts = dict(self._database.read(lambda c: [tuple(row) for row in c.execute(query)]))
+        judged = sum(counts.values())
+        return counts.get("real", 0) / judged if judged else None
+
+    def _query(self, filters: FlagFilter) -> sa.Select[Any]:
+        view = flags_current
+        query = (
+            sa.select(view)
+            .order_by(view.c.score.desc(), view.c.flag_id)
+            .limit(filters.limit)
+            .offset(filters.offset)
+        )
+        wanted = {
+            "month": filters.month,
+            "user_id": filters.user,
+            "severity": filters.severity,
+            "status": filters.status,
+        }
+        for name, value in wanted.items():
+            if value is not None:
+                query = query.where(view.c[name] == value)
+        if filters.metric is not None:
+            # LIKE would take % and _ in a metric's name for wildcards, and ignore case on SQLite.
+            find = sa.func.strpos if self._database.postgres else sa.func.instr
+            query = query.where(find(";" + view.c.metrics + ";", f";{filters.metric};") > 0)
+        return query
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    if name in ("start", "end"):
+        return TIME_TYPE
+    if name in FLAG_NUMBERS:
+        return pa.float64()
+    return pa.int64() if name == "peer_count" else pa.string()
+
+
+def _flag_row(row: sa.Row[Any]) -> FlagRow:
+    values = row_values(row)
+    flag = {field.name: values.pop(field.name) for field in fields(Flag)}
+    return FlagRow(Flag(**{**flag, "continues": bool(flag["continues"])}), **values)
+
+
+def _user_month_row(row: sa.Row[Any]) -> UserMonthRow:
+    values = row_values(row)
+    person = UserMonth(**{field.name: values[field.name] for field in fields(UserMonth)})
+    return UserMonthRow(
+        values["month"], values["rank"], person, values["run_id"], values["run_state"]
+    )

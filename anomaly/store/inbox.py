@@ -1,0 +1,128 @@
+"""What arrives and waits: rows that were set aside, and runs that were asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from anomaly.store.database import row_values
+from anomaly.store.entities import RejectRow, Request
+from anomaly.store.tables import rejects, requests
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable
+
+    from sqlalchemy.engine import Connection
+
+    from anomaly.store.database import Database
+
+LONGEST_TEXT = 1_000  # characters kept of a bad row
+LONGEST_PLACE = 400  # characters kept of where it was; part of the key, which PostgreSQL bounds
+
+
+class Rejects:
+    """Rows that were set aside, with the reason."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write(
+        self, source: str, reason: str, rows: Iterable[tuple[str, str]], now: dt.datetime
+    ) -> int:
+        """Keep bad rows as (location, text); the same one again changes nothing.
+
+        Returns: how many were not known yet.
+        """
+        # Two places may be equal once cut; one row can then stand for both.
+        values = {
+            _storable(location, LONGEST_PLACE): _storable(text, LONGEST_TEXT)
+            for location, text in rows
+        }
+        if not values:
+            return 0
+        insert = self._database.insert(rejects).on_conflict_do_nothing()
+        key = {"source": _storable(source, LONGEST_PLACE), "reason": reason, "rejected_at": now}
+
+        new = [{**key, "location": at, "text": text} for at, text in values.items()]
+        added = insert.returning(rejects.c.location)
+        return self._database.write(lambda c: len(c.execute(added, new).all()))
+
+    def counts(self) -> dict[str, int]:
+        """How many are kept, by reason."""
+        query = (
+            sa.select(rejects.c.reason, sa.func.count())
+            .group_by(rejects.c.reason)
+            .order_by(rejects.c.reason)
+        )
+        return dict(self._database.read(lambda c: [tuple(row) for row in c.execute(query)]))
+
+    def list(self, source: str | None = None, limit: int | None = 100) -> list[RejectRow]:
+        """Bad rows, the latest first."""
+        query = sa.select(rejects).order_by(
+            rejects.c.rejected_at.desc(), rejects.c.source, rejects.c.reason, rejects.c.location
+        )
+        if source is not None:
+            query = query.where(rejects.c.source == _storable(source, LONGEST_PLACE))
+        rows = self._database.read(lambda c: c.execute(query.limit(limit)).all())
+        return [RejectRow(**row_values(row)) for row in rows]
+
+
+class Requests:
+    """Runs that were asked for: the page asks, the scheduler takes them up in order."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def ask(self, job: str, month: str | None, author: str, now: dt.datetime) -> Request:
+        """Ask for a run; one that is waiting already is returned as it is."""
+        waiting = _waiting().where(
+            requests.c.job == job, requests.c.month.is_not_distinct_from(month)
+        )
+        asked = sa.insert(requests).values(job=job, month=month, author=author, asked_at=now)
+
+        def work(connection: Connection) -> Request:
+            row = connection.execute(waiting.limit(1)).one_or_none()
+            if row is None:
+                row = connection.execute(asked.returning(requests)).one()
+            return Request(**row_values(row))
+
+        return self._database.write(work)
+
+    def take(self, now: dt.datetime, holder: str) -> Request | None:
+        """Take the oldest request up; None if none waits. No two takers get the same one."""
+        oldest = _waiting().with_only_columns(requests.c.id).limit(1)
+        # PostgreSQL's way for many takers; SQLite has one writer at a time and ignores it.
+        oldest = oldest.with_for_update(skip_locked=True)
+        taken = (
+            sa.update(requests)
+            .where(requests.c.id == oldest.scalar_subquery())
+            .values(taken_at=now, holder=holder)
+            .returning(requests)
+        )
+        row = self._database.write(lambda c: c.execute(taken).one_or_none())
+        return None if row is None else Request(**row_values(row))
+
+    def done(
+        self, request: Request, now: dt.datetime, run_id: int | None = None, note: str = ""
+    ) -> None:
+        """Close a request, with the run that served it."""
+        closed = sa.update(requests).where(requests.c.id == request.id)
+        closed = closed.values(finished_at=now, run_id=run_id, note=note)
+        self._database.write(lambda c: c.execute(closed))
+
+    def waiting(self) -> list[Request]:
+        """Requests nobody has taken up, the oldest first."""
+        rows = self._database.read(lambda c: c.execute(_waiting()).all())
+        return [Request(**row_values(row)) for row in rows]
+
+
+def _waiting() -> sa.Select[tuple[object, ...]]:
+    return sa.select(requests).where(requests.c.taken_at.is_(None)).order_by(requests.c.id)
+
+
+def _storable(text: str, longest: int) -> str:
+    """Text that both databases take: no NUL, no half of a character, not too long."""
+    clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return clean.encode("utf-8", "replace").decode()[:longest]

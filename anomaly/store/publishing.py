@@ -1,0 +1,116 @@
+"""Writes one shard of a month's results in one transaction.
+
+Rows are keyed by run and shard: doing it again leaves the same rows. They are seen by nobody until
+the ledger finishes the run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from anomaly.exceptions import DataError
+from anomaly.records import Flag, UserMonth
+from anomaly.store import series
+from anomaly.store.lease import check_token
+from anomaly.store.states import keep
+from anomaly.store.tables import FLAG_NUMBERS, USER_MONTH_NUMBERS, flags, shards, user_months
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from anomaly.records import Band
+    from anomaly.store.database import Database
+    from anomaly.store.entities import Run, Token
+
+
+class Shards:
+    """Which parts of a run are published."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def finished(self, run_id: int) -> set[int]:
+        """The shards of a run that need not be scored again."""
+        query = sa.select(shards.c.shard).where(shards.c.run_id == run_id)
+        return set(self._database.read(lambda c: c.execute(query).scalars().all()))
+
+
+def publish(
+    database: Database,
+    run: Run,
+    shard: int,
+    month: str,
+    found: Sequence[Flag],
+    people: Sequence[UserMonth],
+    states: Mapping[str, bytes],
+    token: Token | None,
+    *,
+    model_version: str | None,
+    bands: Mapping[str, Band],
+    now: dt.datetime,
+) -> None:
+    """See `Store.publish`."""
+    if states and model_version is None:
+        raise DataError("publish: states need the version of the model they belong to.")
+    place = {"run_id": run.id, "shard": shard, "month": month}
+    flag_rows = [
+        {**place, **_flag_values(flag), "series": series.packed(bands.get(flag.flag_id))}
+        for flag in found
+    ]
+    people_rows = [{**place, **_user_month_values(person)} for person in people]
+    shard_row = {
+        "run_id": run.id,
+        "shard": shard,
+        "users": len(people_rows),
+        "flags": len(flag_rows),
+        "published_at": now,
+    }
+
+    def work(connection: Connection) -> None:
+        check_token(connection, token)
+        for table in (flags, user_months, shards):
+            old = sa.delete(table).where(table.c.run_id == run.id, table.c.shard == shard)
+            connection.execute(old)
+        for table, rows in ((flags, flag_rows), (user_months, people_rows), (shards, [shard_row])):
+            if rows:
+                connection.execute(sa.insert(table), rows)
+        if model_version is not None:
+            keep(database, connection, model_version, month, states)
+
+    database.write(work)
+
+
+def _flag_values(flag: Flag) -> dict[str, Any]:
+    values = {field.name: getattr(flag, field.name) for field in fields(Flag)}
+    return {
+        **values,
+        **_numbers(values, FLAG_NUMBERS, f"flag {flag.flag_id}"),
+        "peer_count": int(flag.peer_count),
+        "continues": bool(flag.continues),
+    }
+
+
+def _user_month_values(person: UserMonth) -> dict[str, Any]:
+    values = {field.name: getattr(person, field.name) for field in fields(UserMonth)}
+    return {
+        **values,
+        **_numbers(values, USER_MONTH_NUMBERS, f"user {person.user_id[:40]!r}"),
+        "flags": int(person.flags),
+        "peer_count": int(person.peer_count),
+    }
+
+
+def _numbers(values: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, float]:
+    """Plain floats of numpy's; adding zero makes -0.0, which SQLite cannot keep, 0.0."""
+    plain = {name: float(values[name]) + 0.0 for name in names}
+    for name, value in plain.items():
+        if not math.isfinite(value):
+            raise DataError(f"{what}: {name} is {value}, which no table takes. Nothing is written.")
+    return plain

@@ -1,0 +1,96 @@
+"""The store: everything the product keeps, in one database."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from anomaly.store import schema
+from anomaly.store.database import Database
+from anomaly.store.figures import Figures
+from anomaly.store.flags import Flags
+from anomaly.store.inbox import Rejects, Requests
+from anomaly.store.lease import Leases
+from anomaly.store.ledger import Ledger
+from anomaly.store.models import Models
+from anomaly.store.observations import Observations
+from anomaly.store.people import Events, Users
+from anomaly.store.publishing import Shards, publish
+from anomaly.store.states import States
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.engine import Engine
+
+    from anomaly.records import Band, Flag, UserMonth
+    from anomaly.store.entities import Run, Token
+
+NOTHING: Mapping[str, Band] = MappingProxyType({})
+
+
+class Store:
+    """One database's tables, by what they are for. Every method raises SourceError if it fails."""
+
+    def __init__(self, engine: Engine, retries: int = 5) -> None:
+        self._database = Database(engine, retries)
+        self.observations = Observations(self._database)
+        self.users = Users(self._database)
+        self.events = Events(self._database)
+        self.ledger = Ledger(self._database)
+        self.lease = Leases(self._database)
+        self.shards = Shards(self._database)
+        self.models = Models(self._database)
+        self.states = States(self._database)
+        self.flags = Flags(self._database)
+        self.rejects = Rejects(self._database)
+        self.requests = Requests(self._database)
+        self.figures = Figures(self._database)
+
+    def publish(
+        self,
+        run: Run,
+        shard: int,
+        month: str,
+        flags: Sequence[Flag],
+        user_months: Sequence[UserMonth],
+        states: Mapping[str, bytes],
+        token: Token | None,
+        *,
+        now: dt.datetime,
+        model_version: str | None = None,
+        bands: Mapping[str, Band] = NOTHING,
+    ) -> None:
+        """Write one shard of a month's results, all or nothing; again: the same rows.
+
+        They become visible when the ledger finishes the run as complete or provisional.
+        Args: states: packed, by user, kept under model_version and month; empty while provisional.
+            token: the lease under which the run works; None for a run without one.
+            bands: by flag_id, what each flag's plot shows.
+        Raises: BusyError if another has taken the lease; DataError for a number that is not finite.
+        """
+        publish(
+            self._database,
+            run,
+            shard,
+            month,
+            flags,
+            user_months,
+            states,
+            token,
+            model_version=model_version,
+            bands=bands,
+            now=now,
+        )
+
+    def check(self) -> None:
+        """Make sure that the database answers and has this version's schema.
+
+        Raises: SourceError; SchemaError if the schema is older or newer.
+        """
+        schema.check(self._database.engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.engine.dispose()

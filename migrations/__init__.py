@@ -1,0 +1,1 @@
+"""The schema's history, run by `anomaly db upgrade` and `anomaly db downgrade`."""

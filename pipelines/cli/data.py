@@ -1,0 +1,104 @@
+"""anomaly init, check, plan and import: from somebody's table to a month that can be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from anomaly.exceptions import AnomalyError, UsageError
+from pipelines.cli import output
+from pipelines.cli.shell import shell_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(init)
+    app.command()(check)
+    app.command()(plan)
+    app.command("import")(import_files)
+
+
+def init(
+    context: typer.Context,
+    force: bool = typer.Option(False, "--force", help="Replace a file that is there."),
+) -> None:
+    """Write an anomaly.toml with every setting, its default and its meaning."""
+    from anomaly.settings import DEFAULT_CONFIG, template
+
+    shell = shell_of(context)
+    path = shell.config or Path(DEFAULT_CONFIG)
+    if path.exists() and not force:
+        raise UsageError(f"{path}: is there already. Keep it, or replace it with --force.")
+    output.whole_file(path, lambda file: file.write(template().encode()))
+    shell.say(f"{path} written. Next: set [database] url, then anomaly db upgrade")
+
+
+def check(context: typer.Context) -> None:
+    """Validate the settings, the database, the source and the data."""
+    from pipelines.jobs.check import run_checks
+
+    shell = shell_of(context)
+    checks = run_checks(shell.settings, shell.services)
+    output.show(
+        shell,
+        "checks",
+        ("what", "result", "remark"),
+        ((line.what, "ok" if line.error is None else "FAILS", line.remark) for line in checks),
+    )
+    failed: list[AnomalyError] = [line.error for line in checks if line.error is not None]
+    if failed:
+        raise failed[0]
+
+
+def plan(
+    context: typer.Context,
+    month: str = typer.Option(..., "--month", help="2026-10."),
+) -> None:
+    """What a run would do: rows, users, memory, minutes, expected flags. Changes nothing."""
+    from anomaly.months import Month
+    from pipelines.jobs.plan import plan_month
+
+    shell = shell_of(context)
+    wanted = Month.parse(month)
+    lines = plan_month(shell.services(), wanted)
+    output.show(shell, f"a run of {wanted} would", ("what", "how much"), lines)
+
+
+def import_files(
+    context: typer.Context,
+    files: list[Path] | None = typer.Argument(None, help="CSV or Parquet files, or folders."),
+    users: Path | None = typer.Option(None, "--users", help="What is known of users, as CSV."),
+    calendar: Path | None = typer.Option(
+        None, "--calendar", help="Leave, holidays, announced events, as CSV or .ics."
+    ),
+    columns: str | None = typer.Option(
+        None, "--columns", help="user_id=…,metric=…,observed_at=…,value=… where names differ."
+    ),
+    metric: str | None = typer.Option(None, "--metric", help="The metric, where no column says."),
+) -> None:
+    """Observations from files into the database; equal rows change nothing, later values win."""
+    from anomaly.sources.layout import parse_columns
+    from pipelines.jobs.ingest import ingest_file
+    from pipelines.jobs.people import import_calendar, import_users
+
+    if not files and users is None and calendar is None:
+        raise UsageError("import: nothing to import. Name a FILE, --users FILE or --calendar FILE.")
+    shell = shell_of(context)
+    mapping = parse_columns(columns or "")
+    services = shell.services()
+    for file in files or []:
+        done = ingest_file(services, file, mapping, metric)
+        tally = done.tally
+        rejected = ", ".join(
+            f"{reason}: {count}" for reason, count in sorted(tally.reasons.items())
+        )
+        shell.say(
+            f"{file.name}: {tally.read} rows read, {done.inserted} new, {done.corrected} corrected, "
+            f"{done.unchanged + tally.joined} known already"
+            + (f", {tally.rejected} set aside ({rejected})" if tally.rejected else "")
+        )
+    if users is not None:
+        shell.say(f"{users.name}: {import_users(services, users)} users")
+    if calendar is not None:
+        shell.say(f"{calendar.name}: {import_calendar(services, calendar)} events")

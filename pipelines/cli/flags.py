@@ -1,0 +1,204 @@
+"""What analysts read: anomaly flags, users, report."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from anomaly.exceptions import UsageError
+from pipelines.cli import output
+from pipelines.cli.arguments import one_of
+from pipelines.cli.output import Format
+from pipelines.cli.shell import shell_of
+
+if TYPE_CHECKING:
+    from anomaly.store import FlagFilter
+
+VERDICTS = ("real", "false", "unsure")
+MONTH = typer.Option(None, "--month", help="Only this month: 2026-10.")
+USER = typer.Option(None, "--user", help="Only this user.")
+METRIC = typer.Option(None, "--metric", help="Only flags that name this metric.")
+SEVERITY = typer.Option(None, "--severity", help="low, medium, high or critical.")
+STATUS = typer.Option(None, "--status", help="open, acknowledged or closed.")
+LIMIT = typer.Option(None, "--limit", min=1, help="At most so many, the highest scores.")
+OUT = typer.Option(None, "--out", help="Write to this file instead of standard output.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(no_args_is_help=True, help="Flags: list, show, export, label.")
+    group.command("list")(list_flags)
+    group.command()(show)
+    group.command()(export)
+    group.command()(label)
+    app.add_typer(group, name="flags")
+    people = typer.Typer(no_args_is_help=True, help="Users of a month, ranked.")
+    people.command("list")(list_users)
+    people.callback()(_group)
+    app.add_typer(people, name="users")
+    app.command()(report)
+
+
+def _group() -> None:
+    """Users of a month, ranked by how far it was from normal."""
+
+
+def list_flags(
+    context: typer.Context,
+    month: str | None = MONTH,
+    user: str | None = USER,
+    metric: str | None = METRIC,
+    severity: str | None = SEVERITY,
+    status: str | None = STATUS,
+    limit: int | None = LIMIT,
+    form: Format = typer.Option(Format.table, "--format", help="How to write them."),
+    out: Path | None = OUT,
+) -> None:
+    """Flags, the highest score first."""
+    filters = filters_of(month, user, metric, severity, status, limit)
+    shell = shell_of(context)
+    flags = shell.services().store.flags
+    if form is not Format.table:
+        output.write(flags.arrow(filters), form, out)
+        return
+    _refuse_table_in_file(out)
+    found = [row.flag for row in flags.select(filters)]
+    output.show_flags(shell, f"{len(found)} flags", found)
+
+
+def export(
+    context: typer.Context,
+    month: str | None = MONTH,
+    user: str | None = USER,
+    metric: str | None = METRIC,
+    severity: str | None = SEVERITY,
+    status: str | None = STATUS,
+    limit: int | None = LIMIT,
+    form: Format = typer.Option(Format.csv, "--format", help="csv, json or parquet."),
+    out: Path | None = OUT,
+) -> None:
+    """Flags with every column, for programs. The same data give the same bytes."""
+    if form is Format.table:
+        raise UsageError("flags export: write csv, json or parquet; a table is: flags list")
+    filters = filters_of(month, user, metric, severity, status, limit)
+    output.write(shell_of(context).services().store.flags.arrow(filters), form, out)
+
+
+def show(
+    context: typer.Context, flag_id: str = typer.Argument(help="As flags list gives it.")
+) -> None:
+    """Everything about one flag."""
+    from dataclasses import asdict
+
+    shell = shell_of(context)
+    row = shell.services().store.flags.get(flag_id)
+    facts = {
+        **asdict(row.flag),
+        "month": row.month,
+        "status": row.status,
+        "label": row.label,
+        "run": f"{row.run_id} ({row.run_state})",
+        "model": row.model_version,
+    }
+    output.show(shell, row.flag.explanation, ("column", "value"), facts.items())
+
+
+def label(
+    context: typer.Context,
+    flag_id: str = typer.Argument(help="As flags list gives it."),
+    verdict: str = typer.Argument(help="real, false or unsure."),
+    note: str = typer.Option("", "--note", help="Why."),
+    author: str | None = typer.Option(None, "--author", help="Who says so. Default: you."),
+) -> None:
+    """Say what a flag was worth; the figures of precision come from this."""
+    one_of("verdict", verdict, VERDICTS)
+    shell = shell_of(context)
+    services = shell.services()
+    services.store.flags.label(
+        flag_id, verdict, note, author or getpass.getuser(), services.clock()
+    )
+    shell.say(f"flag {flag_id}: {verdict}")
+
+
+def list_users(
+    context: typer.Context,
+    month: str = typer.Option(..., "--month", help="2026-10."),
+    limit: int | None = LIMIT,
+    form: Format = typer.Option(Format.table, "--format", help="How to write them."),
+    out: Path | None = OUT,
+) -> None:
+    """Users by how far the month was from normal, then those not scored, with the reason."""
+    from anomaly.months import Month
+
+    shell = shell_of(context)
+    rows = shell.services().store.flags.user_months(str(Month.parse(month)))[:limit]
+    columns = (
+        "rank", "user_id", "cohort", "score", "flags", "worst_at", "metrics", "self_percentile",
+        "peer_percentile", "all_percentile", "peer_count", "confidence", "skipped",
+    )  # fmt: skip
+    values = [(row.rank, *(getattr(row.user_month, name) for name in columns[1:])) for row in rows]
+    if form is Format.table:
+        _refuse_table_in_file(out)
+        shown = ("rank", "user_id", "cohort", "score", "flags", "worst_at", "metrics", "skipped")
+        places = [columns.index(name) for name in shown]
+        output.show(shell, f"{month}", shown, ([row[place] for place in places] for row in values))
+        return
+    import pyarrow as pa
+
+    records = [dict(zip(columns, row, strict=True)) for row in values]
+    table = pa.table({name: [record[name] for record in records] for name in columns})
+    output.write(table, form, out)
+
+
+def report(
+    context: typer.Context,
+    month: str = typer.Option(..., "--month", help="2026-10."),
+    form: str = typer.Option("md", "--format", help="md or html."),
+    out: Path | None = OUT,
+) -> None:
+    """The month for a reader: what ran, what was found, the network against its twin."""
+    from anomaly.months import Month
+    from pipelines.jobs.report import as_html, as_markdown, month_report
+
+    one_of("--format", form, ("md", "html"))
+    shell = shell_of(context)
+    facts = month_report(shell.services(), Month.parse(month))
+    text = as_html(facts) if form == "html" else as_markdown(facts)
+    if out is None:
+        typer.echo(text)
+    else:
+        output.whole_file(out, lambda file: file.write(text.encode()))
+
+
+def filters_of(
+    month: str | None,
+    user: str | None,
+    metric: str | None,
+    severity: str | None,
+    status: str | None,
+    limit: int | None,
+) -> FlagFilter:
+    """The filters, checked.
+
+    Raises: UsageError for a word that is none.
+    """
+    from anomaly.months import Month
+    from anomaly.records import SEVERITIES, STATUSES
+    from anomaly.store import FlagFilter
+
+    return FlagFilter(
+        month=None if month is None else str(Month.parse(month)),
+        user=user,
+        metric=metric,
+        severity=one_of("--severity", severity, SEVERITIES),
+        status=one_of("--status", status, STATUSES),
+        limit=limit,
+    )
+
+
+def _refuse_table_in_file(out: Path | None) -> None:
+    if out is not None:
+        raise UsageError("--out: a table is for the terminal. Add --format csv, json or parquet.")

@@ -1,0 +1,176 @@
+"""Tables for people and for programs: on the terminal, or as CSV, JSON and Parquet."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from anomaly.exceptions import SourceError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from anomaly.records import Flag
+    from pipelines.cli.shell import Shell
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class Format(StrEnum):
+    """How a list is written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+SUFFIXES = {
+    ".csv": Format.csv,
+    ".json": Format.json,
+    ".parquet": Format.parquet,
+    ".pq": Format.parquet,
+}
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file's suffix asks for.
+
+    Raises: UsageError if it asks for none.
+    """
+    found = SUFFIXES.get(path.suffix)
+    if found is None:
+        raise UsageError(f"{path}: its suffix names no format. Use {', '.join(SUFFIXES)}.")
+    return found
+
+
+def write(table: pa.Table, form: Format, out: Path | None) -> None:
+    """Write a table to a file, whole or not at all, or to standard output.
+
+    Times become ISO 8601 in UTC; JSON is an array of records. Equal tables give equal bytes.
+    Raises: SourceError if the file cannot be written.
+    """
+    if out is None:
+        WRITERS[form](table, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    whole_file(out, lambda file: WRITERS[form](table, file))
+
+
+def whole_file(out: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Write a file beside its place and move it there when it is whole.
+
+    Raises: SourceError if it cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=out.parent, prefix=f".{out.name}-", delete=False
+        ) as file:
+            try:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).chmod(0o644)
+                Path(file.name).replace(out)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise SourceError(
+            f"{out}: cannot be written ({error.strerror or error}). Check the folder and its space."
+        ) from error
+
+
+def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
+    from pyarrow import csv
+
+    options = csv.WriteOptions(quoting_style="needed", quoting_header="needed")
+    csv.write_csv(_plain(table), file, options)
+
+
+def _write_json(table: pa.Table, file: IO[bytes]) -> None:
+    records = _plain(table).to_pylist()
+    file.write(json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def _write_parquet(table: pa.Table, file: IO[bytes]) -> None:
+    from pyarrow import parquet
+
+    parquet.write_table(table, file, compression="zstd")
+
+
+WRITERS = {Format.csv: _write_csv, Format.json: _write_json, Format.parquet: _write_parquet}
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Times as ISO 8601 text, and nothing in place of NaN and infinity."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if pa.types.is_timestamp(column.type):
+            return pc.strftime(pc.cast(column, pa.timestamp("s", "UTC"), safe=False), TIME)
+        if pa.types.is_floating(column.type):
+            return pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+        return column
+
+    return pa.table([plain(column) for column in table.columns], names=table.column_names)
+
+
+def show(shell: Shell, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Draw a table; numbers stand at the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = [list(row) for row in rows]
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for place, name in enumerate(columns):
+        numeric = bool(drawn) and all(isinstance(row[place], int | float) for row in drawn)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in drawn:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    shell.out.print(table)
+
+
+def show_flags(shell: Shell, title: str, flags: Sequence[Flag]) -> None:
+    """Flags with a sentence each, the highest score first."""
+    if not flags:
+        shell.say(f"{title}: no flags")
+        return
+    columns = ("flag", "user", "start", "end", "severity", "score", "what")
+    rows = (
+        (
+            flag.flag_id[:12],
+            flag.user_id[:40],
+            f"{flag.start:%Y-%m-%d %H:%M}",
+            f"{flag.end:%Y-%m-%d %H:%M}",
+            flag.severity,
+            round(flag.score, 2),
+            flag.explanation,
+        )
+        for flag in flags
+    )
+    show(shell, f"{title} (times in UTC)", columns, rows)
+
+
+def show_flag_table(shell: Shell, title: str, table: pa.Table, limit: int) -> None:
+    """The first flags of a table that has FLAG_COLUMNS."""
+    from anomaly.records import Flag
+
+    shown = [Flag(**row) for row in table.slice(0, limit).to_pylist()]
+    more = f", the highest {limit}" if len(table) > limit else ""
+    show_flags(shell, title + more, shown)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1_000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

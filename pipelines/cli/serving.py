@@ -1,0 +1,55 @@
+"""anomaly serve and schedule."""
+
+from __future__ import annotations
+
+import typer
+
+from pipelines.cli.arguments import instant_of, one_of
+from pipelines.cli.shell import shell_of
+
+PLANNED = typer.Option(None, "--planned-for", hidden=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(serve)
+    app.command()(schedule)
+
+
+def serve(
+    context: typer.Context,
+    host: str | None = typer.Option(None, "--host", help="Default: [web] host."),
+    port: int | None = typer.Option(None, "--port", min=0, max=65535, help="Default: [web] port."),
+) -> None:
+    """Scheduler, page, API and /metrics in one process, until SIGTERM."""
+    from pipelines.serve import serve as run_server
+
+    shell = shell_of(context)
+    web = shell.settings.web
+    run_server(
+        shell.services(),
+        shell.config,
+        host or web.host,
+        web.port if port is None else port,
+        shell.note,
+    )
+
+
+def schedule(
+    context: typer.Context,
+    once: str | None = typer.Option(
+        None, "--once", help="Do this job now and end: ingest, train or score."
+    ),
+    planned: str | None = PLANNED,
+) -> None:
+    """Ingest, train and score when [schedule] says, until SIGTERM."""
+    from pipelines.schedule import JOBS, do_job, run_scheduler
+
+    shell = shell_of(context)
+    services = shell.services()
+    if once is None:
+        run_scheduler(services, shell.config)
+        return
+    one_of("--once", once, JOBS)
+    for line in do_job(services, once, instant_of("--planned-for", planned, "UTC")):
+        shell.say(line)

@@ -1,0 +1,137 @@
+"""Upkeep: selftest, state, retention, notify, audit, token, cohorts, erase, reveal."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import typer
+
+from anomaly.exceptions import UsageError
+from pipelines.cli import output
+from pipelines.cli.shell import not_yet, shell_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(selftest)
+    app.command()(retention)
+    app.command()(erase)
+    app.command()(reveal)
+    for name, text, commands in (
+        ("state", "What is known of each user.", {"rebuild": rebuild}),
+        ("notify", "Whom to tell.", {"test": notify_test}),
+        ("audit", "Who did what.", {"verify": verify}),
+        ("token", "Keys to the API.", {"create": create, "list": list_tokens, "revoke": revoke}),
+        ("cohorts", "Peer groups.", {"list": list_cohorts, "move": move}),
+    ):
+        group = typer.Typer(no_args_is_help=True)
+        group.callback(help=text)(_group)
+        for word, command in commands.items():
+            group.command(word)(command)
+        app.add_typer(group, name=name)
+
+
+def _group() -> None:
+    """Keep a group a group where it has one command."""
+
+
+def selftest(
+    context: typer.Context, month: str = typer.Option(..., "--month", help="2026-10.")
+) -> None:
+    """Plant known anomalies in a copy of real history and say which were found."""
+    del context, month
+    raise not_yet(
+        "selftest", "`anomaly demo` plants incidents in made data and says which it finds."
+    )
+
+
+def rebuild(
+    context: typer.Context, month: str = typer.Option(..., "--month", help="States at its start.")
+) -> None:
+    """Rebuild what the champion knows of each user, from history."""
+    from anomaly.months import Month
+    from pipelines.jobs.rebuild import rebuild_states
+
+    shell = shell_of(context)
+    wanted = Month.parse(month)
+    users, model = rebuild_states(shell.services(), wanted)
+    shell.say(f"states of {users} users at the start of {wanted} rebuilt for model {model}")
+
+
+def retention(
+    context: typer.Context,
+    dry_run: bool = typer.Option(False, "--dry-run", help="Count what is due; delete nothing."),
+) -> None:
+    """What [retention] would delete."""
+    from pipelines.jobs.retention import due
+
+    if not dry_run:
+        raise not_yet("retention without --dry-run", "Count what is due with --dry-run.")
+    shell = shell_of(context)
+    output.show(shell, "due for deletion", ("what", "kept", "rows"), due(shell.services()))
+
+
+def notify_test(context: typer.Context) -> None:
+    """Send a test notification."""
+    del context
+    raise not_yet("notify test", "Alert on the metrics that `anomaly serve` gives at /metrics.")
+
+
+def verify(context: typer.Context) -> None:
+    """Check the audit's chain of hashes."""
+    del context
+    raise not_yet("audit verify", "What ran is in the ledger: SELECT * FROM runs_current.")
+
+
+def create(context: typer.Context) -> None:
+    """Make a key to the API."""
+    del context
+    raise not_yet("token create", "The page listens on [web] host alone; keep it 127.0.0.1.")
+
+
+def list_tokens(context: typer.Context) -> None:
+    """List the keys to the API."""
+    del context
+    raise not_yet("token list", "The page listens on [web] host alone; keep it 127.0.0.1.")
+
+
+def revoke(context: typer.Context) -> None:
+    """Withdraw a key to the API."""
+    del context
+    raise not_yet("token revoke", "The page listens on [web] host alone; keep it 127.0.0.1.")
+
+
+def list_cohorts(
+    context: typer.Context, month: str = typer.Option(..., "--month", help="2026-10.")
+) -> None:
+    """Peer groups of a month and how many users each has."""
+    from anomaly.months import Month
+
+    shell = shell_of(context)
+    rows = shell.services().store.flags.user_months(str(Month.parse(month)))
+    members = Counter(row.user_month.cohort for row in rows if row.user_month.skipped is None)
+    if not members:
+        raise UsageError(f"{month}: no user is scored. Run it first: anomaly run --month {month}")
+    output.show(shell, f"cohorts of {month}", ("cohort", "users"), sorted(members.items()))
+
+
+def move(context: typer.Context) -> None:
+    """Put a user into another peer group."""
+    del context
+    raise not_yet("cohorts move", "Peer groups follow behaviour; see: anomaly cohorts list")
+
+
+def erase(
+    context: typer.Context, user: str = typer.Option(..., "--user", help="The user's id.")
+) -> None:
+    """Remove every trace of a user."""
+    del context, user
+    raise not_yet("erase", "Delete the user's rows from every table that has a user_id.")
+
+
+def reveal(
+    context: typer.Context, pseudonym: str = typer.Argument(help="As flags show it.")
+) -> None:
+    """Open a pseudonym."""
+    del context, pseudonym
+    raise not_yet("reveal", "This version keeps user ids as the source gives them.")

@@ -1,0 +1,387 @@
+"""Does jobs when [schedule] says. What ran and what was missed is read from the ledger.
+
+The next firing of each job stands in the ledger as planned, so a scheduler that comes back knows
+what it slept through: the latest of it is made up once. Jobs run in processes of their own, which
+keeps their memory out of the server and lets SIGTERM end it at once; an interrupted month goes on
+where it stopped. Of several schedulers on one database only the holder of a lease fires.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+
+from anomaly.exceptions import AnomalyError, BusyError, DataError
+from anomaly.months import Month, month_of, parse_duration, zone
+from pipelines.exclusive import RENEWALS_PER_LEASE, exclusive
+from pipelines.jobs.books import failing
+from pipelines.jobs.ingest import ingest_source
+from pipelines.jobs.month import run_month
+from pipelines.jobs.train import due, train_and_register
+
+if TYPE_CHECKING:
+    from anomaly.settings import ScheduleSettings
+    from anomaly.store import Run, Token
+    from pipelines.services import Services
+
+JOBS = ("ingest", "train", "score")
+LEADER = "scheduler"  # the lease of the scheduler that fires
+REQUEST_SECONDS = 10  # how often asked-for runs are looked for
+GRACE_SECONDS = 10  # a child that SIGTERM has not ended by then is killed
+LOOK_BACK = tuple(dt.timedelta(days=days) for days in (1 / 24, 1, 8, 32, 366))
+CRON_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")  # by cron's numbers, 7 is 0
+
+# Runs `anomaly` with these arguments to its end and gives its exit code.
+Runner = Callable[[list[str]], int]
+
+
+class Timetable:
+    """When each job is due, by its cron expression and the schedule's time zone."""
+
+    def __init__(self, settings: ScheduleSettings) -> None:
+        self._triggers = {
+            job: cron_trigger(getattr(settings, job), settings.timezone) for job in JOBS
+        }
+
+    def trigger(self, job: str) -> CronTrigger:
+        """The job's trigger."""
+        return self._triggers[job]
+
+    def next(self, job: str, now: dt.datetime) -> dt.datetime | None:
+        """The first firing after `now`, aware UTC; None if there is none."""
+        found = self._triggers[job].get_next_fire_time(None, now + dt.timedelta(microseconds=1))
+        return None if found is None else found.astimezone(dt.UTC)
+
+    def latest(self, job: str, now: dt.datetime) -> dt.datetime | None:
+        """The last firing at or before `now`, of the last year."""
+        for span in LOOK_BACK:
+            found = None
+            when = self.next(job, now - span)
+            while when is not None and when <= now:
+                found, when = when, self.next(job, when)
+            if found is not None:
+                return found
+        return None
+
+
+def cron_trigger(expression: str, timezone: str) -> CronTrigger:
+    """A trigger for a cron expression. Cron counts days of the week from Sunday, APScheduler not."""
+    minute, hour, day, month, weekday = expression.split()
+    return CronTrigger(
+        minute=minute,
+        hour=hour,
+        day=day,
+        month=month,
+        day_of_week=",".join(map(_named_days, weekday.split(","))),
+        timezone=zone(timezone),
+    )
+
+
+def _named_days(part: str) -> str:
+    """A part of cron's day-of-week field with names for numbers; ranges over the week's end cut."""
+    span, slash, every = part.partition("/")
+    first, dash, last = span.partition("-")
+    if not first.isdecimal():
+        return part
+    if not dash:
+        return CRON_DAYS[int(first)] if not slash else part
+    days = range(int(first), int(last) + 1, int(every) if slash else 1)
+    return ",".join(CRON_DAYS[day] for day in days)
+
+
+class Scheduler:
+    """Fires jobs, one instance of each at a time, while it leads."""
+
+    def __init__(self, services: Services, runner: Runner) -> None:
+        self._services = services
+        self._runner = runner
+        self._timetable = Timetable(services.settings.schedule)
+        self._going: dict[str, dt.datetime] = {}
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this scheduler is the one that fires."""
+        return self._token is not None
+
+    def lead(self) -> None:
+        """Take or keep the lease; who newly leads makes up what was missed."""
+        services = self._services
+        ttl, now = parse_duration(services.settings.run.lease), services.clock()
+        lease, held = services.store.lease, self._token
+        if held is not None and lease.renew(LEADER, services.holder, held, ttl, now):
+            return
+        self._token = lease.acquire(LEADER, services.holder, ttl, now)
+        if self._token is not None:
+            for job in JOBS:
+                self.make_up(job)
+
+    def step_down(self) -> None:
+        """Give the lease back."""
+        if self._token is not None:
+            self._services.store.lease.release(LEADER, self._services.holder, self._token)
+            self._token = None
+
+    def make_up(self, job: str) -> None:
+        """Write down what was missed while nobody led, do the latest of it once, plan the next."""
+        now = self._services.clock()
+        latest = self._timetable.latest(job, now)
+        overdue = self._overdue(job, now)
+        last = self._services.store.ledger.last_planned(job)
+        if latest is not None and last is not None and (overdue or last < latest):
+            for when in sorted({*overdue, latest}):
+                note = "no scheduler was running; made up once"
+                if when != latest:
+                    note = "no scheduler was running; a later one was made up"
+                self._services.store.ledger.missed(job, when, now, note=note)
+            self._start(job, now, planned_for=None)
+        self._plan_next(job)
+
+    def fire(self, job: str) -> None:
+        """Do a job whose time has come, unless its last run is still going."""
+        if not self.leads:
+            return
+        now = self._services.clock()
+        planned_for = self._timetable.latest(job, now) or now
+        with self._lock:
+            going = self._going.get(job)
+        if going is not None:
+            self._services.store.ledger.missed(
+                job,
+                planned_for,
+                now,
+                note=f"the run begun at {going:%Y-%m-%d %H:%M} is still going",
+            )
+        else:
+            self._services.store.ledger.plan(job, planned_for)
+            self._start(job, now, planned_for)
+        self._plan_next(job)
+
+    def serve_requests(self) -> None:
+        """Do the runs that people have asked for on the page, one after another."""
+        services = self._services
+        while self.leads:
+            request = services.store.requests.take(services.clock(), services.holder)
+            if request is None:
+                return
+            code = self._runner(["run", "--month", str(request.month)])
+            note = "done" if code == 0 else f"ended with exit code {code}; see the ledger"
+            services.store.requests.done(request, services.clock(), note=note)
+
+    def _start(self, job: str, now: dt.datetime, planned_for: dt.datetime | None) -> None:
+        threading.Thread(
+            target=self._carry_out, args=(job, now, planned_for), name=job, daemon=True
+        ).start()
+
+    def _carry_out(self, job: str, now: dt.datetime, planned_for: dt.datetime | None) -> None:
+        with self._lock:
+            if job in self._going:
+                return
+            self._going[job] = now
+        log = structlog.get_logger().bind(job=job)
+        try:
+            arguments = ["schedule", "--once", job]
+            if planned_for is not None:
+                arguments += ["--planned-for", planned_for.isoformat()]
+            code = self._runner(arguments)
+            log.info("job_ended", exit_code=code)
+            if code and planned_for is not None:
+                self._not_carried_out(job, planned_for, code)
+        except AnomalyError as error:
+            log.warning("job_failed", error=str(error))
+        finally:
+            with self._lock:
+                del self._going[job]
+
+    def _not_carried_out(self, job: str, planned_for: dt.datetime, code: int) -> None:
+        """Close a plan that its process has not taken up; one it has taken up stays as it ended."""
+        busy = code == BusyError.exit_code
+        why = "another run was going" if busy else f"its process ended with exit code {code}"
+        now = self._services.clock()
+        self._services.store.ledger.missed(job, planned_for, now, note=why)
+
+    def _overdue(self, job: str, now: dt.datetime) -> list[dt.datetime]:
+        planned: list[Run] = self._services.store.ledger.runs(job=job, states=("planned",))
+        return [run.planned_for for run in planned if run.planned_for and run.planned_for <= now]
+
+    def _plan_next(self, job: str) -> None:
+        following = self._timetable.next(job, self._services.clock())
+        if following is not None:
+            self._services.store.ledger.plan(job, following)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Fire by the clock until the context ends."""
+        clockwork = BackgroundScheduler(timezone=dt.UTC)
+        # Late firings still count, several at once count as one; overlap is `fire`'s to judge.
+        manners = {"misfire_grace_time": None, "coalesce": True, "max_instances": 2}
+        for job in JOBS:
+            clockwork.add_job(
+                guarded(self.fire), self._timetable.trigger(job), args=[job], id=job, **manners
+            )
+        renewal = parse_duration(self._services.settings.run.lease) / RENEWALS_PER_LEASE
+        every = {"seconds": max(1.0, renewal.total_seconds())}
+        lead = guarded(self.lead)
+        clockwork.add_job(lead, "interval", **every, id="lead", coalesce=True)
+        clockwork.add_job(
+            guarded(self.serve_requests), "interval", seconds=REQUEST_SECONDS, id="requests",
+            coalesce=True,
+        )  # fmt: skip
+        lead()
+        clockwork.start()
+        try:
+            yield
+        finally:
+            clockwork.shutdown(wait=False)
+            guarded(self.step_down)()
+
+
+def guarded(work: Callable[..., None]) -> Callable[..., None]:
+    """Work whose failure is logged and tried again at its next time, such as without a database."""
+
+    def careful(*arguments: str) -> None:
+        try:
+            work(*arguments)
+        except AnomalyError as error:
+            structlog.get_logger().warning("scheduler_failed", work=work.__name__, error=str(error))
+
+    return careful
+
+
+class Children:
+    """Processes of this program, ended with it. config: the settings file they get too."""
+
+    def __init__(self, config: Path | None) -> None:
+        self._prefix = [sys.executable, "-m", "pipelines"]
+        if config is not None:
+            self._prefix += ["--config", str(config)]
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def run(self, arguments: list[str]) -> int:
+        """Run a command line to its end; see `Runner`."""
+        with self._lock:
+            if self._stopped:
+                return BusyError.exit_code
+            child = subprocess.Popen([*self._prefix, *arguments])  # noqa: S603  (our own commands)
+            self._running.add(child)
+        code = child.wait()
+        with self._lock:
+            self._running.discard(child)
+        return code
+
+    def stop(self) -> None:
+        """End them all; an interrupted month goes on where it stopped."""
+        with self._lock:
+            self._stopped = True
+            children = list(self._running)
+        for child in children:
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def run_scheduler(services: Services, config: Path | None) -> None:
+    """Schedule until SIGTERM or Ctrl-C."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    children = Children(config)
+    with Scheduler(services, children.run).running():
+        structlog.get_logger().info("scheduler_started")
+        ended.wait()
+    children.stop()
+
+
+def do_job(services: Services, job: str, planned_for: dt.datetime | None) -> Iterator[str]:
+    """Do one scheduled job now, and say what it did.
+
+    Raises: what the job raises; BusyError if another process works on this database.
+    """
+    yield from {"ingest": do_ingest, "train": do_train, "score": do_score}[job](
+        services, planned_for
+    )
+
+
+def do_ingest(services: Services, planned_for: dt.datetime | None) -> Iterator[str]:
+    """Read [source]."""
+    with exclusive(services):
+        done = ingest_source(services, planned_for)
+        if done is None:
+            yield _idle(services, "ingest", planned_for, "no [source] is configured")
+        else:
+            yield f"{done.source}: {done.tally.read} rows read, {done.inserted} new"
+
+
+def do_train(services: Services, planned_for: dt.datetime | None) -> Iterator[str]:
+    """Train a model for the month that has begun, if one is due."""
+    with exclusive(services):
+        month = month_of(services.clock(), services.timezone)
+        champion = services.store.models.champion(
+            month.start(services.timezone), services.configuration
+        )
+        if champion is not None and not due(services, champion, month):
+            yield _idle(services, "train", planned_for, f"model {champion.version} is young enough")
+        else:
+            yield f"model {train_and_register(services, month, planned_for).version} trained"
+
+
+def do_score(services: Services, planned_for: dt.datetime | None) -> Iterator[str]:
+    """Score the month so far, and close months whose lateness has passed."""
+    run = _enter(services, "score", planned_for)
+    notes = []
+    with failing(services, run):
+        for month in months_to_score(services):
+            try:
+                outcome = run_month(services, month)
+                notes.append(f"{month} {outcome.state}: {len(outcome.flags)} flags")
+            except DataError as error:  # a month without rows is no reason to leave out others
+                notes.append(f"{month} not scored: {error}")
+            yield notes[-1]
+        services.store.ledger.finish(run, "complete", services.clock(), note="; ".join(notes))
+
+
+def months_to_score(services: Services) -> list[Month]:
+    """The month that goes on, the one before it, and any begun one, unless complete."""
+    current = month_of(services.clock(), services.timezone)
+    states = {
+        Month.parse(run.month): run.state
+        for run in services.store.ledger.month_states()
+        if run.month is not None
+    }
+    candidates = {current, current.previous(), *states}
+    return sorted(month for month in candidates if states.get(month) != "complete")
+
+
+def _idle(services: Services, job: str, planned_for: dt.datetime | None, why: str) -> str:
+    """Write down a run that had nothing to do."""
+    run = _enter(services, job, planned_for)
+    services.store.ledger.finish(run, "complete", services.clock(), note=why)
+    return f"{job}: {why}"
+
+
+def _enter(services: Services, job: str, planned_for: dt.datetime | None) -> Run:
+    return services.store.ledger.start(
+        job,
+        configuration=services.configuration,
+        code_version=services.code_version,
+        now=services.clock(),
+        holder=services.holder,
+        planned_for=planned_for,
+    )

@@ -1,0 +1,171 @@
+"""The pages in a real browser: they draw, keep to themselves, and fit a phone."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from anomaly.settings import Settings
+from anomaly.store import Store, open_engine, schema
+from anomaly.telemetry.collector import build_registry
+from anomaly.web.app import create_app
+from anomaly.web.words import flag_url, user_url
+from tests.factories import MONTH, NASTY_NAMES, month_of_flags, publish_month
+from tests.fixtures.serving import serving
+
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 360, "height": 740}
+TIMEOUT_MS = 20_000
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("site")
+    engine = open_engine(f"sqlite:///{folder / 'anomaly.db'}")
+    schema.upgrade(engine)
+    store = Store(engine)
+    publish_month(store)
+    leads = bool
+    app = create_app(store, Settings(), build_registry(store, leads), leads)
+    with serving(app) as address:
+        yield address
+    store.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser, site: str) -> Iterator[Open]:
+    """Opens an address of the site; complaints and requests to elsewhere fail the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+    elsewhere: list[str] = []
+
+    def opened(address: str, size: dict[str, int] = DESKTOP, scheme: str = "light") -> Page:
+        context = chromium.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+        context.set_default_timeout(TIMEOUT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(error.message))
+        page.on("request", lambda request: elsewhere.append(request.url))
+        page.goto(site + address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert [url for url in elsewhere if not url.startswith((site + "/", "data:"))] == []
+
+
+def strongest() -> str:
+    return flag_url(max(month_of_flags()[0], key=lambda flag: flag.score).flag_id)
+
+
+def drawn(page: Page) -> None:
+    expect(page.locator("[data-plot]").first).to_have_attribute("data-drawn", "")
+
+
+def overflow(page: Page) -> int:
+    """By how many pixels the page is wider than the window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+def highest(page: Page) -> float:
+    """The top of the plot's vertical axis."""
+    return float(page.evaluate("document.querySelector('.plot').layout.yaxis.range[1]"))
+
+
+def test_from_the_month_to_the_user_to_the_flag(visit):
+    page = visit("/")
+    page.locator("#users").get_by_role("link", name="u007").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("u007 in March 2026")
+    drawn(page)
+    page.get_by_role("link", name="Burst of files_read").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("u007: burst of files_read")
+    drawn(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_plot_shows_band_expectation_observation_and_the_flagged_span(visit, scheme):
+    page = visit(strongest(), scheme=scheme)
+    drawn(page)
+    plot = page.locator(".plot")
+    expect(plot.locator(".scatterlayer path.js-line")).to_have_count(5)
+    expect(plot.locator(".scatterlayer .js-fill")).to_have_count(1)
+    expect(plot.locator(".shapelayer path")).to_have_count(1)
+    span = plot.locator(".shapelayer path").bounding_box()
+    whole = plot.bounding_box()
+    assert span is not None
+    assert whole is not None
+    assert 0 < span["width"] < whole["width"] / 10
+    assert span["height"] > whole["height"] / 2
+
+
+def test_the_usual_range_can_be_looked_at_closely(visit):
+    page = visit(strongest())
+    drawn(page)
+    assert highest(page) > 400
+    close = page.get_by_role("button", name="Fit the usual range")
+    close.click()
+    expect(close).to_have_attribute("aria-pressed", "true")
+    page.wait_for_function("document.querySelector('.plot').layout.yaxis.range[1] < 50")
+
+
+def test_the_colours_follow_the_machine(visit):
+    page = visit(strongest())
+    drawn(page)
+    colour = "getComputedStyle(document.querySelector('.scatterlayer .js-line:last-child')).stroke"
+    light = page.evaluate(colour)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{colour} !== {light!r}")
+
+
+def test_the_numbers_of_a_plot_can_be_read(visit):
+    page = visit(strongest())
+    page.get_by_text("The numbers of this plot").click()
+    table = page.get_by_role("region", name="The numbers of the plot of files_read")
+    expect(table.get_by_role("row")).to_have_count(1 + 148)
+    expect(table.get_by_text("flagged", exact=True)).to_have_count(4)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/", user_url("u007", MONTH), *(user_url(name, MONTH) for name in NASTY_NAMES), strongest()],
+)
+def test_nothing_is_wider_than_a_phone(visit, address):
+    page = visit(address, PHONE)
+    if address != "/":
+        drawn(page)
+    assert overflow(page) <= 0
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_a_link_leads_to_the_user_of_that_name(visit, name):
+    page = visit("/")
+    page.locator(f"#users a[href='{user_url(name, MONTH)}']").click()
+    heading = page.get_by_role("heading", level=1)
+    assert heading.text_content() == f"{name} in March 2026"
+
+
+def test_a_month_can_be_filtered_by_keyboard_alone(visit):
+    page = visit("/")
+    page.locator("summary").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Severity").select_option("high")
+    page.get_by_role("button", name="Filter").press("Enter")
+    page.wait_for_url("**severity=high**")
+    flags = page.locator("#flags tbody tr")
+    expect(flags).to_have_count(1)
+    expect(flags).to_contain_text("u012")
+
+
+def test_all_that_can_be_used_has_a_name(visit):
+    page = visit(strongest())
+    drawn(page)
+    for kind in ("link", "button", "img"):
+        for element in page.get_by_role(kind).all():
+            label = element.get_attribute("aria-label") or element.text_content()
+            assert (label or "").strip()
+    assert page.locator("main").count() == 1
+    assert page.locator("html").get_attribute("lang") == "en"

@@ -1,0 +1,389 @@
+"""The monthly run over a real database, with a small engine in place of the network."""
+
+import datetime as dt
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from anomaly.exceptions import BusyError, DataError, ModelError, UsageError
+from anomaly.months import Month
+from anomaly.settings import Settings, with_values
+from pipelines.exclusive import JOBS
+from pipelines.jobs.backfill import backfill
+from pipelines.jobs.month import run_month
+from pipelines.jobs.rebuild import rebuild_states
+from pipelines.jobs.scope import Options
+from tests.fixtures.jobs import Clock, at, behaviour, exported, make_services
+
+MARCH = Month(2026, 3)
+PEAKS = {("u2", "2026-03-12T03:00"): 400.0, ("u4", "2026-02-10T03:00"): 500.0}
+LATER = "2026-05-20T00:00"
+
+
+@pytest.fixture
+def clock():
+    return Clock(at(LATER))
+
+
+@pytest.fixture
+def services(sqlite_url, tmp_path, clock):
+    made = make_services(sqlite_url, tmp_path, clock)
+    made.store.observations.write(behaviour("2026-01", "2026-03", peaks=PEAKS), "test")
+    return made
+
+
+def engine_of(services):
+    return services.engine()
+
+
+def with_shards(services, users):
+    return replace(services, settings=with_values(services.settings, "test", "run", shard_users=users))
+
+
+def rows_of(services):
+    """Every row of every table that a run writes, without clocks."""
+    path = services.settings.database.url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as database:
+        tables = [
+            name
+            for (name,) in database.execute("select name from sqlite_master where type = 'table'")
+            if name not in {"leases"}
+        ]
+        return {name: database.execute(f"select count(*) from {name}").fetchone() for name in tables}
+
+
+def test_a_run_scores_publishes_and_closes(database_url, tmp_path, clock):
+    services = make_services(database_url, tmp_path, clock)
+    services.store.observations.write(behaviour("2026-01", "2026-03", peaks=PEAKS), "test")
+    outcome = run_month(services, MARCH)
+    assert outcome.state == "complete"
+    assert [(flag.user_id, flag.start) for flag in outcome.flags] == [("u2", at("2026-03-12T03:00"))]
+    assert outcome.users_scored == 6
+    run = services.store.ledger.current("2026-03")
+    assert (run.state, run.flags, run.users_scored) == ("complete", 1, 6)
+    assert run.configuration == services.configuration
+    assert run.watermark == MARCH.end("UTC")
+    assert run.rows_read == 2 * 6 * 31 * 4 + 1
+    champion = services.store.models.champion()
+    assert champion.version == run.model_version
+    assert (champion.trained_from, champion.trained_to) == (at("2026-01-01"), at("2026-03-01"))
+    assert services.store.states.complete(champion.version, "2026-03")
+    stages = {stage.stage for stage in services.store.ledger.stages(run.id)}
+    assert {"model", "remember", "reference", "score", "publish"} <= stages
+
+
+def test_a_second_run_changes_nothing_and_says_so(services, clock):
+    run_month(services, MARCH)
+    before, flags = rows_of(services), exported(services, "2026-03")
+    clock.sleep(3_600)
+    outcome = run_month(services, MARCH)
+    assert "nothing changed" in outcome.note
+    assert rows_of(services) == before
+    assert exported(services, "2026-03") == flags
+    assert len(engine_of(services).scored) == 1
+
+
+def test_a_second_run_tells_of_another_configuration(services):
+    run_month(services, MARCH)
+    changed = with_values(services.settings, "test", "threshold", fdr=0.2)
+    outcome = run_month(replace(services, settings=changed), MARCH)
+    assert "--force" in outcome.note
+
+
+def test_force_scores_again_and_supersedes(services):
+    run_month(services, MARCH)
+    first = services.store.ledger.current("2026-03")
+    late = behaviour("2026-03", "2026-03", users=0, peaks={("u1", "2026-03-20T03:00"): 300.0})
+    services.store.observations.write(late, "test")
+    outcome = run_month(services, MARCH, Options(force=True))
+    assert {flag.user_id for flag in outcome.flags} == {"u1", "u2"}
+    assert services.store.ledger.get(first.id).state == "superseded"
+    assert len(exported(services, "2026-03")) == 2
+
+
+def test_a_dry_run_says_what_a_run_would_find_and_writes_nothing(services):
+    before = rows_of(services)
+    dry = run_month(services, MARCH, Options(dry_run=True))
+    assert rows_of(services) == before
+    assert (dry.state, dry.note) == ("dry", "would be complete")
+    assert list(dry.flags) == list(run_month(services, MARCH).flags)
+
+
+@pytest.mark.parametrize("shard_users", [1, 4, 500])
+def test_the_size_of_shards_changes_nothing(services, shard_users):
+    outcome = run_month(with_shards(services, shard_users), MARCH)
+    assert [flag.user_id for flag in outcome.flags] == ["u2"]
+    assert outcome.flags[0].expected == pytest.approx(2.0356, abs=0.01)
+    assert len(exported(services, "2026-03")) == 1
+
+
+def test_what_comes_after_the_month_changes_nothing_of_it(services, sqlite_url, tmp_path, clock):
+    known = make_services(sqlite_url.replace("anomaly.db", "all.db"), tmp_path / "b", clock)
+    known.store.observations.write(
+        behaviour("2026-01", "2026-05", users=9, peaks=PEAKS | {("u9", "2026-04-02T00:00"): 9e9}), "t"
+    )
+    services.store.observations.write(behaviour("2026-01", "2026-03", users=9), "t")
+    services.store.observations.write(behaviour("2026-01", "2026-03", users=9, peaks=PEAKS), "t")
+    run_month(services, MARCH)
+    run_month(known, MARCH)
+    assert exported(known, "2026-03") == exported(services, "2026-03")
+    version = services.store.models.champion().version
+    assert known.store.models.champion().version == version
+    assert known.store.states.read(version, "2026-03") == services.store.states.read(version, "2026-03")
+
+
+def test_the_month_changes_neither_model_nor_states_before_it(services, sqlite_url, tmp_path, clock):
+    other = make_services(sqlite_url.replace("anomaly.db", "other.db"), tmp_path / "b", clock)
+    other.store.observations.write(behaviour("2026-01", "2026-02", peaks=PEAKS), "t")
+    other.store.observations.write(behaviour("2026-03", "2026-03", seed=8, users=11), "t")
+    run_month(services, MARCH)
+    run_month(other, MARCH)
+    version = services.store.models.champion().version
+    assert other.store.models.champion().version == version
+    before = services.store.states.read(version, "2026-02")
+    assert len(before) == 6
+    assert other.store.states.read(version, "2026-02") == before
+
+
+def test_backfill_equals_having_run_each_month_at_its_time(sqlite_url, tmp_path):
+    months = [Month(2026, 2), MARCH, Month(2026, 4), Month(2026, 5), Month(2026, 6)]
+    peaks = PEAKS | {("u1", "2026-05-05T03:00"): 90.0, ("u6", "2026-04-05T03:00"): 70.0}
+    at_once = make_services(sqlite_url, tmp_path / "a", Clock(at("2027-01-01")))
+    at_once.store.observations.write(behaviour("2026-01", "2026-06", users=7, peaks=peaks), "t")
+    in_time = make_services(sqlite_url.replace("anomaly.db", "b.db"), tmp_path / "b", Clock(at(LATER)))
+    rows = behaviour("2026-01", "2026-06", users=7, peaks=peaks)
+    for month in months:
+        seen = [when < month.end("UTC") for when in rows["observed_at"].to_pylist()]
+        in_time.store.observations.write(rows.filter(seen), "t")
+        in_time.clock.now = month.end("UTC") + dt.timedelta(days=4)
+        run_month(in_time, month)
+    list(backfill(at_once, months[0], months[-1], Options()))
+    for month in map(str, months):
+        assert exported(at_once, month) == exported(in_time, month)
+    # trained for February, and for June, when February's had grown too old
+    assert len(engine_of(at_once).fitted) == 2
+    assert [run.state for run in at_once.store.ledger.month_states()] == ["complete"] * 5
+
+
+def test_a_rebuilt_state_equals_the_one_that_runs_have_left(services):
+    list(backfill(services, Month(2026, 2), MARCH, Options()))
+    version = services.store.models.champion().version
+    left = services.store.states.read(version, "2026-02")
+    services.store.states.write(version, "2026-02", list(left), [b"\0" * 16] * len(left))
+    assert rebuild_states(services, MARCH) == (6, version)
+    assert services.store.states.read(version, "2026-02") == left
+
+
+def test_a_user_who_comes_late_into_history_is_remembered(services):
+    list(backfill(services, Month(2026, 2), Month(2026, 2), Options()))
+    services.store.observations.write(behaviour("2026-02", "2026-03", users=8), "t")
+    outcome = run_month(services, MARCH)
+    assert outcome.users_scored == 8
+    version = services.store.models.champion().version
+    assert set(services.store.states.read(version, "2026-03")) == {f"u{user}" for user in range(8)}
+
+
+def test_shards_published_before_a_crash_are_not_scored_again(services):
+    services = with_shards(services, 2)
+    engine_of(services).fail_at = 2
+    died = services.store.ledger.start(
+        "month",
+        "2026-03",
+        configuration=services.configuration,
+        code_version=services.code_version,
+        now=services.clock(),
+        holder="dead",
+    )
+    with pytest.raises(RuntimeError, match="the engine died"):
+        run_month(services, MARCH)
+    assert services.store.ledger.current("2026-03").state == "failed"
+    assert services.store.ledger.get(died.id).state == "failed"
+    assert exported(services, "2026-03") == []
+
+
+def test_a_killed_run_goes_on_where_it_stopped(services, monkeypatch):
+    services = with_shards(services, 2)
+    engine_of(services).fail_at = 2
+    # a process that is killed has no time to write that it failed
+    monkeypatch.setattr("pipelines.jobs.books.failing", _unnoticed)
+    with pytest.raises(RuntimeError, match="the engine died"):
+        run_month(services, MARCH)
+    monkeypatch.undo()
+    running = services.store.ledger.current("2026-03")
+    assert (running.state, services.store.shards.finished(running.id)) == ("running", {0, 1})
+    outcome = run_month(services, MARCH)
+    assert engine_of(services).scored == [("u0", "u1"), ("u2", "u3"), ("u4", "u5")]
+    finished = services.store.ledger.current("2026-03")
+    assert (finished.id, finished.state, outcome.users_scored) == (running.id, "complete", 6)
+    assert [row["user_id"] for row in exported(services, "2026-03")] == ["u2"]
+
+
+def test_a_killed_run_begins_anew_when_rows_have_come_since(services, monkeypatch):
+    services = with_shards(services, 2)
+    engine_of(services).fail_at = 2
+    monkeypatch.setattr("pipelines.jobs.books.failing", _unnoticed)
+    with pytest.raises(RuntimeError, match="the engine died"):
+        run_month(services, MARCH)
+    monkeypatch.undo()
+    running = services.store.ledger.current("2026-03")
+    late = behaviour("2026-03", "2026-03", users=0, peaks={("u0", "2026-03-20T03:00"): 300.0})
+    services.store.observations.write(late, "test")
+    outcome = run_month(services, MARCH)
+    assert {flag.user_id for flag in outcome.flags} == {"u0", "u2"}
+    assert services.store.ledger.get(running.id).state == "failed"
+
+
+class _unnoticed:
+    def __init__(self, *arguments):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return False
+
+
+def test_a_month_that_is_not_over_is_provisional_and_closed_later(services, clock):
+    clock.now = at("2026-03-10T02:59")
+    outcome = run_month(services, MARCH)
+    assert (outcome.state, outcome.flags) == ("provisional", [])
+    assert "scored until 2026-03-10 02:00 UTC" in outcome.note
+    version = outcome.model_version
+    assert not services.store.states.complete(version, "2026-03")
+    clock.now = at("2026-04-03T00:00")  # over, but late rows may still come
+    outcome = run_month(services, MARCH)
+    assert (outcome.state, len(outcome.flags)) == ("provisional", 1)
+    clock.now = at("2026-04-04T00:00")
+    outcome = run_month(services, MARCH)
+    assert (outcome.state, outcome.model_version) == ("complete", version)
+    assert len(engine_of(services).fitted) == 1
+    assert len(exported(services, "2026-03")) == 1
+
+
+def test_a_month_that_has_not_begun_is_refused(services, clock):
+    clock.now = at("2026-03-01T00:30")
+    with pytest.raises(UsageError, match="2026-03: no step of it is over yet"):
+        run_month(services, MARCH)
+
+
+def test_an_empty_month_is_refused_with_the_months_there_are(services):
+    with pytest.raises(DataError, match="2026-04 holds no rows; observations run from 2026-01 to 2026-03"):
+        run_month(services, Month(2026, 4))
+    assert services.store.ledger.current("2026-04") is None
+
+
+def test_an_empty_table_is_refused(sqlite_url, tmp_path, clock):
+    services = make_services(sqlite_url, tmp_path, clock)
+    with pytest.raises(DataError, match="holds no observations. Import some: anomaly import"):
+        run_month(services, MARCH)
+
+
+def test_the_first_month_has_nothing_to_learn_from(services):
+    with pytest.raises(DataError, match="2026-01: there are no rows before it"):
+        run_month(services, Month(2026, 1))
+    failed = services.store.ledger.current("2026-01")
+    assert failed.state == "failed"
+    assert "no rows before it" in failed.note
+
+
+def test_no_train_needs_a_model(services):
+    with pytest.raises(UsageError, match="no model was trained before it"):
+        run_month(services, MARCH, Options(train=False))
+    run_month(services, Month(2026, 2))
+    assert run_month(services, MARCH, Options(train=False)).state == "complete"
+
+
+def test_a_model_for_an_old_month_does_not_displace_a_later_one(services):
+    run_month(services, MARCH)
+    later = services.store.models.champion().version
+    run_month(services, Month(2026, 2))
+    assert services.store.models.champion().version == later
+    assert services.store.ledger.current("2026-02").model_version != later
+
+
+def test_a_model_whose_validation_failed_is_refused(services):
+    engine_of(services).loss = float("nan")
+    with pytest.raises(ModelError, match="validation loss is nan"):
+        run_month(services, MARCH)
+    assert [model.state for model in services.store.models.list()] == ["refused"]
+    assert services.store.models.champion() is None
+
+
+def test_a_model_whose_files_have_changed_is_refused(services):
+    run_month(services, Month(2026, 2))
+    version = services.store.models.champion().version
+    file = services.artefacts.folder / version / "model.json"
+    file.write_bytes(file.read_bytes().replace(b"2", b"3"))
+    with pytest.raises(ModelError, match="model.json: the model's file differs from its sha256"):
+        run_month(services, MARCH)
+    assert services.store.ledger.current("2026-03").state == "failed"
+
+
+def test_only_some_users_is_provisional_and_names_the_others(services):
+    outcome = run_month(services, MARCH, Options(users=("u2", "u3")))
+    assert (outcome.state, outcome.users_scored) == ("provisional", 2)
+    assert outcome.users_skipped == {"not_selected": 4}
+    assert outcome.note == "only 2 of 6 users"
+    assert [flag.user_id for flag in outcome.flags] == ["u2"]
+    whole = run_month(services, MARCH)
+    assert (whole.state, whole.users_scored) == ("complete", 6)
+    with pytest.raises(UsageError, match="2026-03 is complete; --users would leave only some"):
+        run_month(services, MARCH, Options(users=("u2",), force=True))
+
+
+def test_an_unknown_user_is_refused(services):
+    with pytest.raises(UsageError, match="'u77' has no row up to the end of 2026-03"):
+        run_month(services, MARCH, Options(users=("u77",)))
+
+
+def test_too_many_metrics_are_refused(services):
+    table = behaviour("2026-02", "2026-02", users=1)
+    names = [f"m{number}" for number in range(len(table))]
+    services.store.observations.write(table.set_column(1, "metric", [names * 1]), "t")
+    more = behaviour("2026-01", "2026-01", users=1)
+    names = [f"n{number}" for number in range(len(more))]
+    services.store.observations.write(more.set_column(1, "metric", [names * 1]), "t")
+    with pytest.raises(DataError, match="observations hold 474 metrics, at most 256"):
+        run_month(services, MARCH)
+
+
+def test_a_live_holder_is_left_alone(services, clock, monkeypatch):
+    lease = services.store.lease
+    ttl = dt.timedelta(seconds=30)
+    token = lease.acquire(JOBS, "other", ttl, clock())
+
+    def renewed(seconds):
+        clock.sleep(seconds)
+        lease.renew(JOBS, "other", token, ttl, clock())
+
+    with pytest.raises(BusyError, match="other is working on this database"):
+        run_month(replace(services, sleep=renewed), MARCH)
+    assert services.store.ledger.current("2026-03") is None
+
+
+def test_a_dead_holder_is_waited_out(services, clock):
+    began = clock()
+    services.store.lease.acquire(JOBS, "dead", dt.timedelta(seconds=30), began)
+    assert run_month(services, MARCH).state == "complete"
+    assert dt.timedelta(seconds=29) < clock() - began < dt.timedelta(seconds=40)
+    assert services.store.lease.holder(JOBS) is None
+
+
+def test_months_begin_in_the_zone_of_the_grid(sqlite_url, tmp_path, clock):
+    settings = Settings.model_validate(
+        {"database": {"url": sqlite_url}, "grid": {"timezone": "America/New_York"}}
+    )
+    services = make_services(sqlite_url, tmp_path, clock, settings)
+    peaks = {("u1", "2026-03-01T04:00"): 400.0, ("u2", "2026-03-01T05:00"): 400.0}
+    services.store.observations.write(behaviour("2026-01", "2026-04", peaks=peaks), "t")
+    outcome = run_month(services, MARCH)
+    assert [flag.user_id for flag in outcome.flags] == ["u2"]  # u1's peak is February's, there
+
+
+def test_negative_counts_are_left_out_and_counted(services):
+    bad = behaviour("2026-03", "2026-03", users=0, peaks={("u1", "2026-03-20T03:00"): -4.0})
+    services.store.observations.write(bad, "t")
+    run_month(services, MARCH)
+    assert services.store.ledger.current("2026-03").rows_rejected == {"negative_count": 1}
