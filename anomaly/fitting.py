@@ -24,7 +24,7 @@ from anomaly.networks.training import Trained, TrainingData, train
 from anomaly.panel import DAY_SECONDS
 from anomaly.progress import SILENT
 from anomaly.reading import days_of, read, twin_days
-from anomaly.scanning import chunk_deviations, chunks_of, scan_panel
+from anomaly.scanning import chunk_deviations, chunks_of
 from anomaly.states import States
 from anomaly.thresholds import budget
 
@@ -43,7 +43,9 @@ TRAIN_SHARE = 0.75  # of history in time; the rest validates and calibrates
 LEAST_STEPS = 48  # a history shorter than this says nothing
 MOST_CELLS = 12_000_000  # users x steps x metrics held while training; more users are not needed
 MOST_BATCH = 128
-SAMPLE = 400_000  # values that a tail is fitted to
+SAMPLE = 200_000  # values that a tail is fitted to
+FOLDS = 4  # parts of later history for cross-fitting
+LEAST_TAIL = 1e-12
 FEW_USERS = 20  # below, a budget per user-months says nothing
 TAIL_UNIT = 1_000  # steps
 MONTH_DAYS = 30.44
@@ -206,26 +208,39 @@ def _calibrated(
         advance(1)
         known = history.present & history.mask.any(-1)
         marginal, joint, _ = shocks(reading.marginal, reading.joint, central, known)
-        usual, tails = _windows(blank, history, marginal, joint, known, start, split)
+        usual, deviation = _windows(blank, history, marginal, joint, known, start, split)
+        tails = _tails(deviation, known[later])
         advance(1)
-        model = replace(blank, central=central, usual=usual, tails=tails)
-        scanned, _ = scan_panel(model, history.grid, marginal, joint, known, start)
-        evidence = scanned.evidence[later]
+        evidence = _cross_fitted(deviation, known[later], blank.lengths)
         final = fit_tail(_sample(np.where(known[later], evidence, np.nan)))
-        level = _level(settings, history, scanned.evidence, known, split)
+        level = _level(settings, history, evidence, known[later])
         advance(1)
-    tested = -np.log10(1 - _normal_cdf(marginal[:, split:][known[:, split:]]) + 1e-12)
     summary = Summary(
         history.grid.start, history.grid.end, len(history.users), seed, trained.validation_loss,
-        trained.twin_loss, calibration_error(tested.ravel().astype(np.float32)), trained.steps, trained.stopped,
+        trained.twin_loss, _error_on_fresh(reading.marginal[later], known[later]), trained.steps,
+        trained.stopped,
     )  # fmt: skip
     return replace(
-        model, final=final, level=max(level, float(final.scores[0]) + 1e-3), summary=summary
+        blank,
+        central=central,
+        usual=usual,
+        tails=tails,
+        final=final,
+        level=max(level, float(final.scores[0]) + 1e-3),
+        summary=summary,
     )
 
 
-def _normal_cdf(deviation: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.asarray(ndtr(deviation.astype(np.float64)))
+def _error_on_fresh(odds: NDArray[np.float32], known: NDArray[np.bool_]) -> float:
+    """The calibration error of maps fitted to the first half of later history, on its second half."""
+    half = odds.shape[1] // 2
+    found = []
+    for metric in range(odds.shape[-1]):
+        central = fit_central(_sample(odds[:, :half, metric]))
+        fresh = odds[:, half:, metric][known[:, half:]]
+        tail = ndtr(-central(fresh[np.isfinite(fresh)]).astype(np.float64))
+        found.append(-np.log10(np.maximum(tail, LEAST_TAIL)))
+    return calibration_error(np.concatenate(found).astype(np.float32))
 
 
 def _blank(
@@ -267,8 +282,10 @@ def take_off(deviation: NDArray[np.float32], common: NDArray[np.float32]) -> NDA
 def _windows(
     model: Model, history: Panel, marginal: NDArray[np.float32], joint: NDArray[np.float32],
     known: NDArray[np.bool_], start: States, split: int,
-) -> tuple[scan.Usual, tuple[tuple[TailMap, ...], ...]]:  # fmt: skip
-    """Everybody's usual window sums, then the tails of sums against own history, on later history."""
+) -> tuple[scan.Usual, NDArray[np.float32]]:  # fmt: skip
+    """Everybody's usual window sums on earlier history, and on later history each sum's deviation
+    from the user's own: (users, later steps, channels, lengths).
+    """
     channels, lengths = model.channels, model.lengths
     chunks = chunks_of(history.grid, model.timezone)
     shape = (len(channels), len(lengths))
@@ -282,19 +299,49 @@ def _windows(
         if chunk.first < split
     ]
     usual = scan.Usual.fit(np.concatenate(first_pass))
-    parts = []
-    for chunk in chunk_deviations(
-        marginal, joint, known, chunks, history.grid.step, start, channels, lengths, usual
-    ):
-        begin = max(0, split - chunk.first)
-        if chunk.last > split:
-            parts.append(chunk.deviation[:, begin:][known[:, chunk.first + begin : chunk.last]])
-    fresh = np.concatenate(parts)
-    tails = tuple(
-        tuple(fit_tail(_sample(fresh[:, c, n])) for n in range(len(lengths)))
-        for c in range(len(channels))
+    parts = [
+        chunk.deviation[:, max(0, split - chunk.first) :]
+        for chunk in chunk_deviations(
+            marginal, joint, known, chunks, history.grid.step, start, channels, lengths, usual
+        )
+        if chunk.last > split
+    ]
+    return usual, np.concatenate(parts, axis=1)
+
+
+def _tails(
+    deviation: NDArray[np.float32], known: NDArray[np.bool_]
+) -> tuple[tuple[TailMap, ...], ...]:
+    """A tail for each channel and length."""
+    fresh = deviation[known]
+    return tuple(
+        tuple(fit_tail(_sample(fresh[:, channel, length])) for length in range(fresh.shape[2]))
+        for channel in range(fresh.shape[1])
     )
-    return usual, tails
+
+
+def _cross_fitted(
+    deviation: NDArray[np.float32], known: NDArray[np.bool_], lengths: Sequence[int]
+) -> NDArray[np.float32]:
+    """Evidence of later history, (users, steps), each part judged by tails fitted to the others.
+
+    A tail never exceeds the sample it was fitted to as fresh data will; where the threshold is set,
+    history must look as surprising as the months to come (cross-fitting, Stone 1974). Parts are
+    groups of users, or stretches of time where users are few.
+    """
+    users, steps = known.shape
+    if users >= 2 * FOLDS:
+        fold = np.broadcast_to((np.arange(users) % FOLDS)[:, None], known.shape)
+    else:
+        fold = np.broadcast_to(np.arange(steps) * FOLDS // steps, known.shape)
+    surprise = np.zeros((*known.shape, len(lengths)), dtype=np.float32)
+    for part in range(FOLDS):
+        inside = fold == part
+        tails = _tails(deviation, known & ~inside)
+        rows, columns = np.ix_(inside.any(1), inside.any(0))
+        surprise[rows, columns] = scan.best_channel(deviation[rows, columns], tails).surprise
+    surprise[~known] = 0
+    return scan.covered(surprise, lengths)
 
 
 def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -305,12 +352,13 @@ def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _level(
-    settings: Settings, history: Panel, evidence: NDArray[np.float32], known: NDArray[np.bool_],
-    split: int,
+    settings: Settings, history: Panel, later: NDArray[np.float32], seen: NDArray[np.bool_]
 ) -> float:  # fmt: skip
-    """The evidence at which flags begin, from the highest of each user and block of later history."""
+    """The evidence at which flags begin, from the highest of each user and block of later history.
+
+    Args: later: (users, steps) evidence; seen: where it is of a user who was present.
+    """
     kind = settings.threshold.kind or ("budget" if len(history.users) >= FEW_USERS else "tail")
-    later, seen = evidence[:, split:], known[:, split:]
     steps = later.shape[1]
     per_day = max(1, DAY_SECONDS // history.grid.step)
     week = 7 * per_day

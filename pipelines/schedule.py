@@ -89,14 +89,13 @@ def cron_trigger(expression: str, timezone: str) -> CronTrigger:
 
 
 def _named_days(part: str) -> str:
-    """A part of cron's day-of-week field with names for numbers; ranges over the week's end cut."""
+    """A part of cron's day-of-week field with its numbers as names."""
     span, slash, every = part.partition("/")
-    first, dash, last = span.partition("-")
+    first, dash, last = ("0", "-", "6") if span == "*" and slash else span.partition("-")
     if not first.isdecimal():
         return part
-    if not dash:
-        return CRON_DAYS[int(first)] if not slash else part
-    days = range(int(first), int(last) + 1, int(every) if slash else 1)
+    end = int(last) if dash else 6 if slash else int(first)
+    days = range(int(first), end + 1, int(every) if slash else 1)
     return ",".join(CRON_DAYS[day] for day in days)
 
 

@@ -99,9 +99,7 @@ def read_sql(
         target = _target(connection, settings)
         time = _time_kind(connection, target)
         width = _width(step, grid_timezone, settings.timezone) if settings.events else 1
-        statement = _statement(
-            connection.dialect.name, target, time or _Time("text"), width, settings.events
-        )
+        statement = _statement(connection.dialect.name, target, time, width, settings.events)
         # Where no row has a time there is none to be read by it.
         if since is not None and time is not None:
             start = int(since.timestamp()) // width * width
@@ -210,7 +208,7 @@ def _array(cells: Sequence[Any]) -> pa.Array:
 
 
 def _statement(
-    dialect: str, target: _Target, time: _Time, width: int, events: bool
+    dialect: str, target: _Target, time: _Time | None, width: int, events: bool
 ) -> sa.Select[Any]:
     layout = target.layout
     named = {"user_id": layout.user_id, "metric": layout.metric}
@@ -229,9 +227,11 @@ def _statement(
 
 
 def _seconds(
-    dialect: str, when: sa.ColumnElement[Any], time: _Time, target: _Target
+    dialect: str, when: sa.ColumnElement[Any], time: _Time | None, target: _Target
 ) -> sa.ColumnElement[int]:
     """Whole seconds since 1970, of UTC, or of the wall clock where times carry no zone."""
+    if time is None:
+        return sa.cast(sa.null(), sa.BigInteger)
     if time.kind == "number":
         return sa.cast(sa.func.floor(when / float(time.per_second)), sa.BigInteger)
     if dialect == "sqlite":

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.csv
-from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped]
 from psycopg.conninfo import make_conninfo
 
 from anomaly.rows import SCHEMA
@@ -82,6 +81,9 @@ def read(
 
     What is wanted goes into temporary tables: a statement with parameters would not be streamed.
     """
+    # It brings pandas along, a second's wait for those who only look at flags.
+    from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped] # noqa: PLC0415
+
     with dbapi.connect(_connection_string(engine.url)) as connection, connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursor.execute(_SPAN)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 import anomaly
 from anomaly.exceptions import SchemaError, UsageError
@@ -17,13 +13,13 @@ from anomaly.store.database import Database
 from anomaly.store.faults import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
 # Migrations lie beside the library, in a checkout and where the wheel is installed.
 FOLDER = Path(anomaly.__file__).resolve().parent.parent / "migrations"
 RETRIES = 2
+VERSION = sa.table("alembic_version", sa.column("version_num", sa.Text))  # Alembic's own
 # Any number, the same in all processes: PostgreSQL lets one of them migrate at a time.
 MIGRATION_LOCK = 7_146_532_017
 
@@ -34,7 +30,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     Raises: SchemaError if the database is newer than this version; SourceError if it fails.
     """
     _check_known(engine, current(engine))
-    _migrate(engine, lambda config: command.upgrade(config, revision))
+    _migrate(engine, "upgrade", revision)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -43,22 +39,24 @@ def downgrade(engine: Engine, revision: str) -> None:
     Raises: UsageError if there is no such revision; SchemaError, SourceError as `upgrade`.
     """
     _check_known(engine, current(engine))
-    if revision != "base" and not _is_known(revision):
-        known = ", ".join(script.revision for script in _scripts().walk_revisions())
-        raise UsageError(f"revision {revision!r} is none of {known}, base.")
-    _migrate(engine, lambda config: command.downgrade(config, revision))
+    if revision not in ("base", *revisions()):
+        raise UsageError(f"revision {revision!r} is none of base, {', '.join(revisions())}.")
+    _migrate(engine, "downgrade", revision)
 
 
 def current(engine: Engine) -> str | None:
     """The revision of the database; None before the first upgrade."""
-    return Database(engine, RETRIES).read(
-        lambda connection: MigrationContext.configure(connection).get_current_revision()
-    )
+    return Database(engine, RETRIES).read(_revision)
+
+
+def revisions() -> list[str]:
+    """All that this version knows, the oldest first: the numbers with which their files begin."""
+    return sorted(file.name[:4] for file in (FOLDER / "versions").glob("[0-9]*_*.py"))
 
 
 def head() -> str:
     """The revision that this version needs."""
-    return str(_scripts().get_current_head())
+    return revisions()[-1]
 
 
 def check(engine: Engine) -> None:
@@ -80,33 +78,39 @@ def check(engine: Engine) -> None:
 
 
 def _check_known(engine: Engine, revision: str | None) -> None:
-    if revision is not None and not _is_known(revision):
+    if revision is not None and revision not in revisions():
         raise SchemaError(
             f"database {place(engine.url)} is at {revision}, which is newer than this version "
             f"({anomaly.__version__}, {head()}). Install a newer anomaly."
         )
 
 
-def _is_known(revision: str) -> bool:
-    return any(script.revision == revision for script in _scripts().walk_revisions())
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table(VERSION.name):
+        return None
+    return connection.execute(sa.select(VERSION.c.version_num)).scalar_one_or_none()
 
 
-def _migrate(engine: Engine, change: Callable[[Config], None]) -> None:
+def _migrate(engine: Engine, direction: Literal["upgrade", "downgrade"], revision: str) -> None:
+    # Only migrations need it; whoever looks at flags should not wait for it.
+    from alembic import command  # noqa: PLC0415
+
     def work(connection: Connection) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         config = _config()
         config.attributes["connection"] = connection
-        change(config)
+        if direction == "upgrade":
+            command.upgrade(config, revision)
+        else:
+            command.downgrade(config, revision)
 
     Database(engine, RETRIES).write(work)
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
-
-
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     # The configuration parser takes % for the beginning of a name.
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))

@@ -64,14 +64,14 @@ def number(value: float | None) -> str:
 
 def score(value: float) -> str:
     """A score to two decimals; 0.999 stays below the boundary at 1.00."""
-    return f"{math.floor(value * 100) / 100:.2f}"
+    return f"{_down(value, 100):.2f}"
 
 
 def percent(percentile: float) -> str:
     """A percentile, never rounded up to a certainty: 99.96 is '99.9 %'."""
     if not math.isfinite(percentile):
         return "unknown"
-    return f"{math.floor(percentile * 10) / 10:g} %"
+    return f"{_down(percentile, 10):g} %"
 
 
 def chance(p_value: float) -> str:
@@ -119,6 +119,11 @@ def first_metric(flag: Flag) -> str:
 def title(flag: Flag) -> str:
     """A flag in a few words: 'burst of files_read'."""
     return f"{KINDS.get(flag.kind, flag.kind)} of {first_metric(flag)}"
+
+
+def _down(value: float, parts: int) -> float:
+    """The value cut to so many parts of one. Rounded first: 1.15 * 100 is 114.99999999999999."""
+    return math.floor(round(value * parts, 6)) / parts
 
 
 def user_url(user_id: str, month: str | None = None) -> str:

@@ -82,7 +82,6 @@ def train_and_register(
     """Train, store the files, register and promote, with a row in the ledger."""
     run = services.store.ledger.start(
         "train",
-        str(month),
         configuration=services.configuration,
         code_version=services.code_version,
         now=services.clock(),

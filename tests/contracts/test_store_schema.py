@@ -4,6 +4,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from anomaly.exceptions import SchemaError, SourceError, UsageError
 from anomaly.records import FLAG_COLUMNS
@@ -66,6 +67,11 @@ def test_down_and_up_again_with_data(engine):
     assert scored(store, [FLAG]).flags == 1
 
 
+def test_files_are_numbered_as_they_follow_each_other():
+    scripts = list(ScriptDirectory.from_config(schema._config()).walk_revisions())
+    assert [script.revision for script in reversed(scripts)] == schema.revisions()
+
+
 def test_base_removes_everything(engine):
     schema.upgrade(engine)
     schema.downgrade(engine, "base")
@@ -107,7 +113,7 @@ def test_a_newer_database_is_left_alone(engine):
 
 def test_an_unknown_revision_is_a_wrong_option(engine):
     schema.upgrade(engine)
-    with pytest.raises(UsageError, match=r"'77' is none of 0004"):
+    with pytest.raises(UsageError, match=r"'77' is none of base, 0001"):
         schema.downgrade(engine, "77")
 
 

@@ -147,8 +147,8 @@ def test_a_query_stands_for_a_table(source):
     url = source(OBSERVATIONS, hourly(30) + hourly(30, user="v"))
     query = """
         -- only some: 'quoted' and ::double
-        WITH some AS (SELECT * FROM obs WHERE user_id <> 'a:b' AND user_id = 'u')
-        SELECT user_id AS who, 'm%' AS metric, observed_at, value FROM some; """
+        WITH few AS (SELECT * FROM obs WHERE user_id <> 'a:b' AND user_id = 'u')
+        SELECT user_id AS who, 'm%' AS metric, observed_at, value FROM few; """
     rows, _ = read(url, since=START + 28 * HOUR, query=query, columns={"user_id": "who"})
     assert rows == hourly(30, metric="m%")[28:]
 
@@ -227,6 +227,12 @@ def test_an_empty_table_is_no_rows(source):
     assert read(url) == ([], [])
     assert read(url, since=START) == ([], [])
     assert read(url, since=START, events=True) == ([], [])
+
+
+def test_a_table_without_any_time_is_set_aside(source):
+    url = source(OBSERVATIONS, [("u", "m", None, 1.0), ("v", "m", None, 1.0)])
+    assert read(url) == ([], ["missing_time"] * 2)
+    assert read(url, events=True) == ([], ["missing_time"] * 2)
 
 
 def test_chunks_are_bounded_and_numbered_on(source):

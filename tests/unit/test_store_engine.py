@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -48,3 +50,14 @@ def test_a_relative_path_stays_where_it_was_said(tmp_path, monkeypatch):
     with engine.connect():
         assert (tmp_path / "a.db").exists()
     engine.dispose()
+
+
+def test_looking_at_flags_does_not_wait_for_what_it_does_not_need():
+    script = (
+        "import sys, anomaly.store; "
+        "print([name for name in ('pandas', 'alembic', 'scipy') if name in sys.modules])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "[]"

@@ -106,7 +106,12 @@
     );
     figure.querySelector(".tools").hidden = false;
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-    show().then(() => figure.setAttribute("data-drawn", ""));
+    show().then(() => {
+      // The plot is described as a whole; its layers would be read out as nameless pictures.
+      document.querySelectorAll("svg.main-svg, #js-plotly-tester")
+        .forEach((layer) => layer.setAttribute("aria-hidden", "true"));
+      figure.setAttribute("data-drawn", "");
+    });
   };
 
   document.querySelectorAll("[data-plot]").forEach(draw);

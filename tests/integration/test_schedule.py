@@ -1,0 +1,292 @@
+"""The schedule: what is due, what was missed, what must not run twice; and the process itself."""
+
+import datetime as dt
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from anomaly.exceptions import BusyError
+from anomaly.months import Month
+from anomaly.settings import ScheduleSettings, Settings
+from pipelines.exclusive import JOBS as WORK
+from pipelines.jobs.month import run_month
+from pipelines.schedule import (
+    JOBS,
+    Children,
+    Scheduler,
+    Timetable,
+    do_job,
+    months_to_score,
+)
+from tests.fixtures.jobs import Clock, at, behaviour, make_services
+
+NIGHT = "30 2 * * *"
+
+
+def timetable(score, timezone="UTC"):
+    return Timetable(ScheduleSettings(score=score, timezone=timezone))
+
+
+@pytest.mark.parametrize(
+    ("expression", "now", "latest", "following"),
+    [
+        (NIGHT, "2026-03-10T12:00", "2026-03-10T02:30", "2026-03-11T02:30"),
+        (NIGHT, "2026-03-10T02:30", "2026-03-10T02:30", "2026-03-11T02:30"),
+        ("0 2 1 * *", "2026-03-31T00:00", "2026-03-01T02:00", "2026-04-01T02:00"),
+        ("*/5 * * * *", "2026-03-10T12:04", "2026-03-10T12:00", "2026-03-10T12:05"),
+        ("0 4 29 2 *", "2026-03-10T12:00", None, "2028-02-29T04:00"),
+        # 2026-03-10 is a Tuesday; cron counts from Sunday
+        ("0 4 * * 0", "2026-03-10T12:00", "2026-03-08T04:00", "2026-03-15T04:00"),
+        ("0 4 * * 7", "2026-03-10T12:00", "2026-03-08T04:00", "2026-03-15T04:00"),
+        ("0 4 * * 1-5", "2026-03-09T03:00", "2026-03-06T04:00", "2026-03-09T04:00"),
+        ("0 4 * * mon,3", "2026-03-10T12:00", "2026-03-09T04:00", "2026-03-11T04:00"),
+        ("0 4 * * 5-7", "2026-03-10T12:00", "2026-03-08T04:00", "2026-03-13T04:00"),
+        ("0 4 * * */2", "2026-03-09T12:00", "2026-03-08T04:00", "2026-03-10T04:00"),
+    ],
+)
+def test_when_a_job_is_due(expression, now, latest, following):
+    table = timetable(expression)
+    assert table.latest("score", at(now)) == (at(latest) if latest else None)
+    assert table.next("score", at(now)) == at(following)
+
+
+def test_expressions_are_read_in_the_schedules_zone():
+    table = timetable(NIGHT, "Europe/Berlin")
+    assert table.next("score", at("2026-01-10T00:00")) == at("2026-01-10T01:30")
+    assert table.next("score", at("2026-07-10T00:00")) == at("2026-07-10T00:30")
+    # 02:30 does not exist on the night the clock springs forward; the day is not left out
+    spring = table.next("score", at("2026-03-28T12:00"))
+    assert spring.astimezone(ZoneInfo("Europe/Berlin")).date() == dt.date(2026, 3, 29)
+
+
+class Runs:
+    """Command lines that were to be run; each waits for `release`, then ends with `code`."""
+
+    def __init__(self, code=0):
+        self.asked = []
+        self.code = code
+        self.release = threading.Event()
+        self.release.set()
+
+    def __call__(self, arguments):
+        self.asked.append(arguments)
+        self.release.wait(10)
+        return self.code
+
+    def settled(self, count):
+        """Wait for so many."""
+        for _ in range(500):
+            if len(self.asked) >= count:
+                return self.asked
+            time.sleep(0.01)
+        raise AssertionError(self.asked)
+
+
+@pytest.fixture
+def clock():
+    return Clock(at("2026-03-10T12:00"))
+
+
+@pytest.fixture
+def services(sqlite_url, tmp_path, clock):
+    return make_services(sqlite_url, tmp_path, clock)
+
+
+def scheduler(services, runs):
+    made = Scheduler(services, runs)
+    made.lead()
+    return made
+
+
+def ledger_of(services, job="score"):
+    runs = reversed(services.store.ledger.runs(job=job))
+    return [(run.state, run.planned_for, run.note) for run in runs]
+
+
+def test_a_fresh_scheduler_plans_and_makes_nothing_up(services):
+    runs = Runs()
+    scheduler(services, runs)
+    assert ledger_of(services) == [("planned", at("2026-03-11T02:30"), None)]
+    assert ledger_of(services, "train") == [("planned", at("2026-04-01T02:00"), None)]
+    assert runs.asked == []
+
+
+def test_what_was_missed_is_made_up_once(services, clock):
+    scheduler(services, Runs())
+    clock.now = at("2026-03-14T09:00")
+    runs = Runs()
+    scheduler(services, runs)
+    # four nights of ingest and score were missed, train was not due
+    jobs = sorted(runs.settled(2))
+    assert jobs == [["schedule", "--once", "ingest"], ["schedule", "--once", "score"]]
+    assert ledger_of(services) == [
+        ("missed", at("2026-03-11T02:30"), "no scheduler was running; a later one was made up"),
+        ("missed", at("2026-03-14T02:30"), "no scheduler was running; made up once"),
+        ("planned", at("2026-03-15T02:30"), None),
+    ]
+    again = Runs()
+    scheduler(services, again)
+    assert again.asked == []
+    assert services.store.ledger.totals().missed == {"ingest": 2, "score": 2}
+
+
+def test_a_job_whose_time_has_come_is_run_with_its_plan(services, clock):
+    runs = Runs()
+    made = scheduler(services, runs)
+    clock.now = at("2026-03-11T02:30:01")
+    made.fire("score")
+    asked = runs.settled(1)
+    assert asked == [["schedule", "--once", "score", "--planned-for", "2026-03-11T02:30:00+00:00"]]
+    assert ledger_of(services)[-1] == ("planned", at("2026-03-12T02:30"), None)
+
+
+def test_a_run_that_is_still_going_is_not_started_twice(services, clock):
+    runs = Runs()
+    runs.release.clear()
+    made = scheduler(services, runs)
+    clock.now = at("2026-03-11T02:30:01")
+    made.fire("score")
+    runs.settled(1)
+    clock.now = at("2026-03-12T02:30:01")
+    made.fire("score")
+    runs.release.set()
+    assert len(runs.asked) == 1
+    assert ledger_of(services)[1:] == [
+        ("missed", at("2026-03-12T02:30"), "the run begun at 2026-03-11 02:30 is still going"),
+        ("planned", at("2026-03-13T02:30"), None),
+    ]
+
+
+def test_a_job_that_finds_another_process_at_work_is_written_as_missed(services, clock):
+    runs = Runs(code=BusyError.exit_code)
+    made = scheduler(services, runs)
+    clock.now = at("2026-03-11T02:30:01")
+    made.fire("score")
+    for _ in range(500):
+        if ledger_of(services)[0][0] == "missed":
+            break
+        time.sleep(0.01)
+    assert ledger_of(services)[0] == ("missed", at("2026-03-11T02:30"), "another run was going")
+
+
+def test_of_two_schedulers_one_fires(services, sqlite_url, tmp_path, clock):
+    first = scheduler(services, Runs())
+    other = make_services(sqlite_url, tmp_path, clock, holder="other")
+    runs = Runs()
+    second = scheduler(other, runs)
+    assert (first.leads, second.leads) == (True, False)
+    clock.now = at("2026-03-11T02:30:01")
+    second.fire("score")
+    assert runs.asked == []
+    second.lead()  # the first has been silent for longer than the lease
+    assert second.leads
+    assert len(runs.settled(2)) == 2
+    first.lead()
+    assert not first.leads
+
+
+def test_runs_that_were_asked_for_are_done(services, clock):
+    services.store.requests.ask("month", "2026-02", "someone", clock())
+    services.store.requests.ask("month", "2026-01", "someone", clock())
+    runs = Runs()
+    scheduler(services, runs).serve_requests()
+    assert runs.asked == [["run", "--month", "2026-02"], ["run", "--month", "2026-01"]]
+    assert services.store.requests.waiting() == []
+
+
+def test_months_are_scored_nightly_and_closed_when_late_rows_are_no_longer_awaited(services, clock):
+    services.store.observations.write(behaviour("2026-01", "2026-03"), "t")
+    clock.now = at("2026-03-02T02:30")
+    assert months_to_score(services) == [Month(2026, 2), Month(2026, 3)]
+    said = list(do_job(services, "score", None))
+    assert said == ["2026-02 provisional: 0 flags", "2026-03 provisional: 0 flags"]
+    clock.now = at("2026-03-04T02:30")
+    said = list(do_job(services, "score", None))
+    assert said == ["2026-02 complete: 0 flags", "2026-03 provisional: 0 flags"]
+    assert months_to_score(services) == [Month(2026, 3)]
+    clock.now = at("2026-04-01T02:30")
+    services.store.ledger.plan("score", clock.now)
+    said = list(do_job(services, "score", clock.now))
+    assert said[0] == "2026-03 provisional: 0 flags"
+    assert said[1].startswith("2026-04 not scored: 2026-04 holds no rows")
+    state, planned_for, note = ledger_of(services)[-1]
+    assert (state, planned_for) == ("complete", clock.now)
+    assert "2026-03 provisional" in note
+
+
+def test_training_is_done_when_it_is_due(services, clock):
+    services.store.observations.write(behaviour("2026-01", "2026-05"), "t")
+    assert "trained" in next(iter(do_job(services, "train", None)))
+    assert "is young enough" in next(iter(do_job(services, "train", None)))
+    clock.now = at("2026-07-01T02:00")
+    assert "trained" in next(iter(do_job(services, "train", None)))
+    assert len(services.engine().fitted) == 2
+
+
+def test_a_trained_model_is_no_word_on_the_months_states(services, clock):
+    services.store.observations.write(behaviour("2026-01", "2026-04"), "t")
+    list(do_job(services, "train", None))
+    clock.now = at("2026-06-01T00:00")
+    run_month(services, Month(2026, 3))
+    champion = services.store.models.champion()
+    assert len(services.store.states.read(champion.version, "2026-03")) == 6
+    assert run_month(services, Month(2026, 4)).users_scored == 6
+
+
+def test_ingest_without_a_source_says_so(services):
+    assert list(do_job(services, "ingest", None)) == ["ingest: no [source] is configured"]
+    assert ledger_of(services, "ingest") == [("complete", None, "no [source] is configured")]
+
+
+def test_a_scheduled_job_that_meets_a_live_holder_is_busy(services, clock):
+    ttl = dt.timedelta(seconds=30)
+    token = services.store.lease.acquire(WORK, "other", ttl, clock())
+
+    def renewed(seconds):
+        clock.sleep(seconds)
+        services.store.lease.renew(WORK, "other", token, ttl, clock())
+
+    with pytest.raises(BusyError):
+        list(do_job(replace(services, sleep=renewed), "ingest", None))
+
+
+def test_children_end_with_the_scheduler():
+    children = Children(None)
+    children._prefix = [sys.executable, "-c"]
+    codes = []
+    waiting = threading.Thread(
+        target=lambda: codes.append(children.run(["import time; time.sleep(60)"]))
+    )
+    waiting.start()
+    while not children._running:
+        time.sleep(0.01)
+    children.stop()
+    waiting.join(15)
+    assert codes == [-signal.SIGTERM]
+    assert children.run(["pass"]) == BusyError.exit_code
+
+
+def test_the_process_ends_with_0_on_sigterm(services, tmp_path):
+    config = tmp_path / "anomaly.toml"
+    config.write_text(f'[database]\nurl = "{services.settings.database.url}"\n')
+    command = [sys.executable, "-m", "pipelines", "schedule", "--config", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "scheduler_started" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 0, rest
+    assert services.store.lease.holder("scheduler") is None
+    assert {run.state for run in services.store.ledger.runs(job="score")} == {"planned"}
+
+
+def test_settings_of_a_schedule_are_all_used():
+    jobs = set(Settings().schedule.model_dump()) - {"timezone"}
+    assert jobs == set(JOBS)
