@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import zlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -235,11 +236,15 @@ def score(
     scores, p_values = _scores(model, scanned.evidence, known)
     flags: list[Flag] = []
     for row in range(len(panel.users)):
-        for window in flagging.select(
-            scanned.best, row, scanned.seen[row], model.lengths, model.level
-        ):
-            if not work.matters(row, window):
-                continue
+        chosen = flagging.select(
+            scanned.best,
+            row,
+            scanned.seen[row],
+            model.lengths,
+            model.level,
+            partial(work.shows, row),
+        )
+        for window in chosen:
             flags.append(work.flag(row, window))
             at = np.s_[row, window.first : window.last]
             scores[at], p_values[at] = work.judged(window.evidence)
@@ -305,24 +310,29 @@ class _Month:
         )  # fmt: skip
 
     def story(self, row: int, window: flagging.Window) -> explain.Story:
-        """What the window is about."""
+        """What the window is about, told by the metric that departs most visibly."""
         at = np.s_[row, window.first : window.last]
         channel = self.model.channels[window.channel]
         named, direction = explain.blame(channel, self.marginal[at], self.joint[at])
-        size = self._size(row, named[0], window)
-        rate = 1 / (1 + np.exp(-self.reading.twin.active_logit[at][:, named[0]].astype(np.float64)))
+        sizes = {metric: self._size(row, metric, window) for metric in named}
+        named = explain.visible_first(named, sizes, direction)
+        first = named[0]
+        rate = 1 / (1 + np.exp(-self.reading.twin.active_logit[at][:, first].astype(np.float64)))
         kind = explain.kind_of(
-            channel, direction, named, self.marginal[at], size, rate, bool(self.model.links.hurdle[named[0]]),
-            float(self.states.twin.active[row, :, named[0]].sum()), float(self.states.twin.days[row]),
-            self.model.step,
+            channel, direction, named, self.marginal[at], sizes[first], rate,
+            bool(self.model.links.hurdle[first]), float(self.states.twin.active[row, :, first].sum()),
+            float(self.states.twin.days[row]), self.model.step,
         )  # fmt: skip
-        return explain.Story(named, direction, kind, size)
+        return explain.Story(named, direction, kind, sizes[first])
 
-    def matters(self, row: int, window: flagging.Window) -> bool:
-        """Whether the departure reaches the smallest effect worth a flag."""
+    def shows(self, row: int, window: flagging.Window) -> bool:
+        """Whether the flag's own numbers show a departure, and one that reaches the smallest effect
+        worth a flag: what cannot be shown to an analyst is no flag.
+        """
         story = self.story(row, window)
         least = self.model.specs[story.metrics[0]].minimum
-        return abs(story.size.observed - story.size.expected) >= least
+        departure = abs(story.size.observed - story.size.expected)
+        return departure >= least and explain.departs(story.size, story.direction)
 
     def flag(self, row: int, window: flagging.Window) -> Flag:
         """The window as a record."""
@@ -376,7 +386,7 @@ class _Month:
             else np.zeros(0, dtype=np.float32)
         )
         return explain.Compared(
-            round(float(own), 2), _percentile(highest[mates], evidence), _percentile(highest[others], evidence),
+            bool(past.sum()), round(float(own), 2), _percentile(highest[mates], evidence), _percentile(highest[others], evidence),
             int(mates.sum()),
         )  # fmt: skip
 

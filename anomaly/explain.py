@@ -14,7 +14,7 @@ from anomaly.panel import DAY_SECONDS
 from anomaly.records import SEVERITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -91,6 +91,19 @@ def blame(
     return named, "both" if len(signs) > 1 else ("up" if signs.pop() else "down")
 
 
+def departs(size: Size, direction: str) -> bool:
+    """Whether the observed lies outside what was expected, on the side the flag speaks of."""
+    above, below = size.observed > size.upper, size.observed < size.lower
+    return {"up": above, "down": below, "both": above or below}[direction]
+
+
+def visible_first(
+    named: tuple[int, ...], sizes: Mapping[int, Size], direction: str
+) -> tuple[int, ...]:
+    """The metrics with those first whose totals show the departure, else in their order."""
+    return tuple(sorted(named, key=lambda metric: not departs(sizes[metric], direction)))
+
+
 def size_of(
     metric: int, spec: MetricSpec, values: NDArray[np.float32], mask: NDArray[np.bool_],
     said: HurdleLogistic, links: Links, seed: int,
@@ -137,8 +150,12 @@ def kind_of(
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Percentiles (0 to 100) of a flag's evidence among own past, peers and everyone."""
+    """Percentiles (0 to 100) of a flag's evidence among own past, peers and everyone.
 
+    self_percentile is 50 where there is no past to compare with: has_past is False.
+    """
+
+    has_past: bool
     self_percentile: float
     peer_percentile: float
     all_percentile: float
@@ -161,10 +178,11 @@ def sentence(
     )
     if others:
         text += f" Also odd: {others}."
-    text += f" More surprising than {compared.self_percentile:g} % of the user's own past"
-    if compared.peer_count:
-        text += f" and than {compared.peer_percentile:g} % of {compared.peer_count} other {peers} at that time"
-    text += "."
+    past = f"{compared.self_percentile:g} % of the user's own past" if compared.has_past else ""
+    there = f"{compared.peer_percentile:g} % of {compared.peer_count} other {peers} at that time"
+    than = [part for part in (past, there if compared.peer_count else "") if part]
+    text += f" More surprising than {' and than '.join(than)}." if than else ""
+    text += "" if compared.has_past else " There is no past of this user to compare with."
     return text + (" It reaches the month's end and may continue." if continues else "")
 
 
@@ -195,5 +213,5 @@ def _when(start: dt.datetime, end: dt.datetime, timezone: str) -> str:
 
 def flag_id(user: str, start: dt.datetime, metrics: str, month: str, configuration: str) -> str:
     """A hash of the natural key: the same flag has the same id everywhere."""
-    key = "\0".join((user, start.isoformat(), metrics, month, configuration))
+    key = f"{user}\0{start.isoformat()}\0{metrics}\0{month}\0{configuration}"
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]

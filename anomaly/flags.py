@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,11 +28,17 @@ class Window:
 
 
 def select(
-    best: Best, user: int, seen: NDArray[np.float32], lengths: Sequence[int], level: float
+    best: Best,
+    user: int,
+    seen: NDArray[np.float32],
+    lengths: Sequence[int],
+    level: float,
+    worth: Callable[[Window], bool],
 ) -> list[Window]:
     """The user's windows at or above the level, most surprising first, none overlapping.
 
-    Args: best: of all users; seen: (steps, channels) what each channel saw of this user.
+    Args: best: of all users; seen: (steps, channels) what each channel saw of this user. worth:
+        says whether a window shows a departure that is worth a flag; others are passed over.
     Returns: windows in order of time; those that touch are joined.
     """
     ends, which = np.nonzero(best.surprise[user] >= level)
@@ -46,8 +52,10 @@ def select(
             continue
         channel = int(best.channel[user, ends[at], which[at]])
         first, last = _cut(seen[:, channel], first, last)
-        taken[first:last] = True
-        windows.append(Window(first, last, channel, float(found[at])))
+        window = Window(first, last, channel, float(found[at]))
+        if worth(window):
+            taken[first:last] = True
+            windows.append(window)
     return _joined(sorted(windows, key=lambda window: window.first))
 
 

@@ -115,7 +115,9 @@ def local_days(start: int, end: int, timezone: str) -> NDArray[np.int64]:
     first = _aware(start).astimezone(tz).date()
     last = _aware(end - 1).astimezone(tz).date()
     days = (first + dt.timedelta(days=day) for day in range((last - first).days + 1))
-    return np.array([int(_midnight(day, timezone).timestamp()) for day in days], dtype=np.int64)
+    starts = [int(_midnight(day, timezone).timestamp()) for day in days]
+    # A day that the zone left out, as Samoa did 30 December 2011, begins when the next one does.
+    return np.unique(np.array(starts, dtype=np.int64))
 
 
 def parse_duration(text: str) -> dt.timedelta:

@@ -267,7 +267,7 @@ class RunSettings(Section):
     """How a run is carried out."""
 
     engine: Literal["local", "ray"] = Field("local", description="Where shards are scored.")
-    workers: int = Field(0, ge=0, description="Processes; 0: as many as there are cores.")
+    workers: int = Field(0, ge=0, description="Shards scored at the same time; 0: as many as there are cores.")
     shard_users: int = Field(500, ge=1, description="Users scored and published together.")
     lease: Duration = Field("30s", description="A holder silent for longer has lost its run.")
     lateness: Duration = Field(
@@ -356,7 +356,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
             origins.setdefault(key[:depth], variable)
         origins[key] = variable
     for key, _ in _flat(values):
-        _refuse_unknown(key, origins[key])
+        _refuse_unknown(key, _origin(origins, key, "settings"))
     return _validated(values, origins, "settings")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
+import re
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -16,7 +18,7 @@ from anomaly.rows import SCHEMA
 from anomaly.sources.batch import LONGEST_TEXT, Batch, Reject
 from anomaly.sources.cleaning import Raw, melted, repeated_column
 from anomaly.sources.layout import Layout, find_layout
-from anomaly.sources.parsing import CODES, parse_values
+from anomaly.sources.parsing import CODES, SUBSTITUTE, parse_values, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +30,7 @@ BLOCK_BYTES = 16 * 2**20  # some 400,000 rows; everything held at once is a few 
 LONGEST_HEADER = 2**20
 GZIP_MAGIC = b"\x1f\x8b"
 DELIMITERS = (",", ";", "\t", "|")
+ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are no UTF-8, as Python escapes them
 WORDS = pa.dictionary(pa.int32(), pa.binary())
 
 
@@ -64,10 +67,10 @@ class _Reader:
     def batches(self) -> Iterator[Batch]:
         try:
             with _open(self._path) as file:
-                quotes = _QuoteCounter(file)
-                for block in self._blocks(quotes):
+                text = _Text(file)
+                for block in self._blocks(text):
                     yield self._batch(block)
-                if quotes.odd:
+                if text.odd:
                     self._report_lost_end()
         except (pa.ArrowException, EOFError, gzip.BadGzipFile) as error:
             raise DataError(
@@ -77,7 +80,7 @@ class _Reader:
         if self._waiting:
             yield Batch(SCHEMA.empty_table(), self._take_waiting())
 
-    def _blocks(self, file: _QuoteCounter) -> Iterator[pa.RecordBatch]:
+    def _blocks(self, file: _Text) -> Iterator[pa.RecordBatch]:
         types: dict[str, pa.DataType] = dict.fromkeys(self._layout.columns, pa.binary())
         for name in (self._layout.user_id, self._layout.metric):
             if name is not None:
@@ -102,7 +105,9 @@ class _Reader:
         self._malformed.append(row.number)
         self._waiting.append(
             Reject(
-                f"{self._path.name} row {row.number}", "wrong_field_count", row.text[:LONGEST_TEXT]
+                f"{self._path.name} row {row.number}",
+                "wrong_field_count",
+                shown(row.text)[:LONGEST_TEXT],
             )
         )
         return "skip"
@@ -176,23 +181,38 @@ class _Reader:
             self._waiting.append(Reject(place, "wrong_field_count", text))
 
 
-class _QuoteCounter:
-    """A file that notes whether an odd number of quotes was read from it."""
+class _Text:
+    """A file's bytes with SUBSTITUTE for each that is no UTF-8; notes whether quotes are odd.
+
+    pyarrow loses malformed rows that are not UTF-8, and a last row whose quote is never closed.
+    """
 
     def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
         self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.odd = False
         self.closed = False
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self.odd ^= bool(data.count(b'"') % 2)
-        return data
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        text = ""
+        while not text:
+            # Up to three bytes of a character begun before come on top.
+            data = self._file.read(max(size - 3, 1))
+            text = self._decoder.decode(data, final=not data)
+            if not data:
+                break
+        if not text.isascii():
+            text = ESCAPED.sub(SUBSTITUTE, text)
+        self.odd ^= bool(text.count('"') % 2)
+        return text.encode()
 
     def close(self) -> None:
+        """Say so to pyarrow; whoever opened the file closes it."""
         self.closed = True
 
     def readable(self) -> bool:
+        """Yes: pyarrow asks."""
         return True
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GOOD = np.int8(0)
+SUBSTITUTE = "\x1a"  # ASCII's sign for a character that was lost
 CODES = {reason: np.int8(place + 1) for place, reason in enumerate(REASONS)}
 _ZONED = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
 _ISO = r"^\d{4}-?\d{2}-?\d{2}(?:[T ]\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d+)?)?)?\s*(?:[Zz]|[+-]\d{2}:?(?:\d{2})?)?)?$"
@@ -75,7 +76,7 @@ def parse_names(column: pa.Array, missing: str, too_long: str) -> Names:
     sizes = np.array([len(word.encode("utf-8", "replace")) for word in words], dtype=np.int64)
     reasons = np.select(
         [
-            ~readable,
+            ~readable | np.array([SUBSTITUTE in word for word in words], dtype=np.bool_),
             sizes == 0,
             sizes > LONGEST_NAME,
             np.array(["\0" in word for word in words], dtype=np.bool_),
@@ -147,13 +148,14 @@ def as_words(column: pa.Array, positions: Sequence[int]) -> list[str]:
         words = cells.to_pylist()
     except (ValueError, OverflowError):  # times beyond the year 9999
         words = cells.cast(pa.int64()).to_pylist()
-    return [_shown(word) for word in words]
+    return [shown(word) for word in words]
 
 
-def _shown(word: object) -> str:
+def shown(word: object) -> str:
+    """A cell, or a whole row, for a person to read."""
     if isinstance(word, bytes):
         return word.decode("utf-8", "replace")
-    return "" if word is None else str(word)
+    return "" if word is None else str(word).replace(SUBSTITUTE, "\ufffd")
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from anomaly.settings import TelemetrySettings
 
-_PASSWORD = re.compile(r"(\w+://[^:/@\s]*):[^@\s]+@")
+_PASSWORD = re.compile(r"(\w+://[^:/@\s]*):\S+@")
 # Keys that would name a person or open a door are dropped, whoever wrote the call.
 _FORBIDDEN = frozenset({"user", "user_id", "users_names", "password", "token", "secret"})
 

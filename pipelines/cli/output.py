@@ -90,7 +90,7 @@ def whole_file(out: Path, fill: Callable[[IO[bytes]], object]) -> None:
 def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
     from pyarrow import csv
 
-    options = csv.WriteOptions(quoting_style="needed", quoting_header="needed")
+    options = csv.WriteOptions(quoting_style="needed", quoting_header="none")
     csv.write_csv(_plain(table), file, options)
 
 

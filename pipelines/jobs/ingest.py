@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlalchemy.engine import make_url
 
-from anomaly.exceptions import SettingsError, SourceError
+from anomaly.exceptions import DataError, SettingsError, SourceError
 from anomaly.months import parse_duration
 from anomaly.rows import SCHEMA
 from anomaly.sources.batch import Batch, Reject, Tally
@@ -64,7 +64,7 @@ def ingest_file(
 
     with exclusive(services):
         batches = read_file(path, columns or None, metric=metric, checks=checks(services))
-        return ingest(services, path.name, batches)
+        return ingest(services, path.name, _never_empty(batches, path))
 
 
 def ingest_source(services: Services, planned_for: dt.datetime | None = None) -> Ingested | None:
@@ -103,6 +103,16 @@ def ingest_source(services: Services, planned_for: dt.datetime | None = None) ->
         checks=checks(services),
     )
     return ingest(services, name, batches, planned_for)
+
+
+def _never_empty(batches: Iterable[Batch], path: Path) -> Iterator[Batch]:
+    """Refuse a file without a single row: whoever names a file expects something of it."""
+    read = 0
+    for batch in batches:
+        read += batch.read
+        yield batch
+    if read == 0:
+        raise DataError(f"{path}: it holds no rows. Give a file with observations.")
 
 
 def checks(services: Services) -> Checks:

@@ -17,6 +17,7 @@ from pipelines.jobs.books import Outcome, Scratch, ShardResult, open_run, publis
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.reading import Laid, calendar_of, chunks, read_panel
 from pipelines.jobs.scope import Options, Scope, scope_of
+from pipelines.jobs.shards import in_order
 from pipelines.jobs.states import Memory, MemoryShelf, specs_of
 from pipelines.jobs.train import model_for
 
@@ -65,17 +66,23 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
         reference, laid = memory.reference(scope.span)
         counts.rows, counts.users = laid.rows, len(laid.panel.users)
     finished = books.finished_shards()
+    shards = dict(enumerate(chunks(scope.users, services.settings.run.shard_users)))
+    left = {number: users for number, users in shards.items() if number not in finished}
     negative = 0
+
+    def score(users: Sequence[str]) -> tuple[ShardResult, Laid]:
+        with books.stage("score") as counts:
+            result, laid = score_shard(services, scope, memory, reference, users)
+            counts.rows, counts.users = laid.rows, len(users)
+        return result, laid
+
     with services.progress.track(f"scoring {month}", len(scope.users)) as advance:
-        for number, users in enumerate(chunks(scope.users, services.settings.run.shard_users)):
-            if number not in finished:
-                with books.stage("score") as counts:
-                    result, laid = score_shard(services, scope, memory, reference, users)
-                    counts.rows, counts.users = laid.rows, len(users)
-                negative += laid.negative
-                with books.stage("publish"):
-                    books.publish(number, model.version, result)
-            advance(len(users))
+        advance(sum(len(shards[number]) for number in finished & set(shards)))
+        for number, (result, laid) in in_order(left, score, services.settings.run.workers):
+            with books.stage("publish"):
+                books.publish(number, model.version, result)
+            negative += laid.negative
+            advance(len(shards[number]))
     if scope.others:
         books.publish(len(scope.users), model.version, left_out(scope.others))
     state = "complete" if scope.complete else "provisional"

@@ -38,7 +38,9 @@ def engine_of(services):
 
 
 def with_shards(services, users):
-    return replace(services, settings=with_values(services.settings, "test", "run", shard_users=users))
+    return replace(
+        services, settings=with_values(services.settings, "test", "run", shard_users=users)
+    )
 
 
 def rows_of(services):
@@ -50,7 +52,9 @@ def rows_of(services):
             for (name,) in database.execute("select name from sqlite_master where type = 'table'")
             if name not in {"leases"}
         ]
-        return {name: database.execute(f"select count(*) from {name}").fetchone() for name in tables}
+        return {
+            name: database.execute(f"select count(*) from {name}").fetchone() for name in tables
+        }
 
 
 def test_a_run_scores_publishes_and_closes(database_url, tmp_path, clock, request):
@@ -59,7 +63,9 @@ def test_a_run_scores_publishes_and_closes(database_url, tmp_path, clock, reques
     services.store.observations.write(behaviour("2026-01", "2026-03", peaks=PEAKS), "test")
     outcome = run_month(services, MARCH)
     assert outcome.state == "complete"
-    assert [(flag.user_id, flag.start) for flag in outcome.flags] == [("u2", at("2026-03-12T03:00"))]
+    assert [(flag.user_id, flag.start) for flag in outcome.flags] == [
+        ("u2", at("2026-03-12T03:00"))
+    ]
     assert outcome.users_scored == 6
     run = services.store.ledger.current("2026-03")
     assert (run.state, run.flags, run.users_scored) == ("complete", 1, 6)
@@ -122,7 +128,8 @@ def test_the_size_of_shards_changes_nothing(services, shard_users):
 def test_what_comes_after_the_month_changes_nothing_of_it(services, sqlite_url, tmp_path, clock):
     known = make_services(sqlite_url.replace("anomaly.db", "all.db"), tmp_path / "b", clock)
     known.store.observations.write(
-        behaviour("2026-01", "2026-05", users=9, peaks=PEAKS | {("u9", "2026-04-02T00:00"): 9e9}), "t"
+        behaviour("2026-01", "2026-05", users=9, peaks=PEAKS | {("u9", "2026-04-02T00:00"): 9e9}),
+        "t",
     )
     services.store.observations.write(behaviour("2026-01", "2026-03", users=9), "t")
     services.store.observations.write(behaviour("2026-01", "2026-03", users=9, peaks=PEAKS), "t")
@@ -131,10 +138,14 @@ def test_what_comes_after_the_month_changes_nothing_of_it(services, sqlite_url, 
     assert exported(known, "2026-03") == exported(services, "2026-03")
     version = services.store.models.champion().version
     assert known.store.models.champion().version == version
-    assert known.store.states.read(version, "2026-03") == services.store.states.read(version, "2026-03")
+    assert known.store.states.read(version, "2026-03") == services.store.states.read(
+        version, "2026-03"
+    )
 
 
-def test_the_month_changes_neither_model_nor_states_before_it(services, sqlite_url, tmp_path, clock):
+def test_the_month_changes_neither_model_nor_states_before_it(
+    services, sqlite_url, tmp_path, clock
+):
     other = make_services(sqlite_url.replace("anomaly.db", "other.db"), tmp_path / "b", clock)
     other.store.observations.write(behaviour("2026-01", "2026-02", peaks=PEAKS), "t")
     other.store.observations.write(behaviour("2026-03", "2026-03", seed=8, users=11), "t")
@@ -152,7 +163,9 @@ def test_backfill_equals_having_run_each_month_at_its_time(sqlite_url, tmp_path)
     peaks = PEAKS | {("u1", "2026-05-05T03:00"): 90.0, ("u6", "2026-04-05T03:00"): 70.0}
     at_once = make_services(sqlite_url, tmp_path / "a", Clock(at("2027-01-01")))
     at_once.store.observations.write(behaviour("2026-01", "2026-06", users=7, peaks=peaks), "t")
-    in_time = make_services(sqlite_url.replace("anomaly.db", "b.db"), tmp_path / "b", Clock(at(LATER)))
+    in_time = make_services(
+        sqlite_url.replace("anomaly.db", "b.db"), tmp_path / "b", Clock(at(LATER))
+    )
     rows = behaviour("2026-01", "2026-06", users=7, peaks=peaks)
     for month in months:
         seen = [when < month.end("UTC") for when in rows["observed_at"].to_pylist()]
@@ -270,7 +283,9 @@ def test_a_month_that_has_not_begun_is_refused(services, clock):
 
 
 def test_an_empty_month_is_refused_with_the_months_there_are(services):
-    with pytest.raises(DataError, match="2026-04 holds no rows; observations run from 2026-01 to 2026-03"):
+    with pytest.raises(
+        DataError, match="2026-04 holds no rows; observations run from 2026-01 to 2026-03"
+    ):
         run_month(services, Month(2026, 4))
     assert services.store.ledger.current("2026-04") is None
 

@@ -6,12 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.fixtures.behaviour import SPECS, UTC, hourly_panel, score_after, score_rows, small_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly import engine
 from anomaly.panel import Panel
+from tests.fixtures.behaviour import (
+    SPECS,
+    UTC,
+    hourly_panel,
+    score_after,
+    score_rows,
+    small_settings,
+)
 
 
 def changed(panel: Panel, user: int, first: int, last: int, factor: float) -> Panel:
@@ -33,7 +40,8 @@ def test_what_happens_later_changes_no_forecast(small_model, history, month, use
     upto = np.s_[:, : day * 24]
     for name in ("active_logit", "location", "scale"):
         assert np.array_equal(
-            getattr(before.reading.forecast, name)[upto], getattr(after.reading.forecast, name)[upto]
+            getattr(before.reading.forecast, name)[upto],
+            getattr(after.reading.forecast, name)[upto],
         )
 
 

@@ -76,7 +76,15 @@ def test_every_row_of_a_file_is_accounted_for(records, zone):
         assert all(
             0 < len(user.encode()) <= LONGEST_NAME for user in batch.table["user_id"].to_pylist()
         )
-        assert {row[:2] for row in zip(*batch.table.columns[:2], strict=True)} is not None
+
+
+def refusal(path):
+    """Why a file is refused; None if it is read."""
+    try:
+        list(read_file(path))
+    except AnomalyError as error:
+        return str(error)
+    return None
 
 
 @given(content=st.binary(max_size=300))
@@ -84,10 +92,7 @@ def test_any_bytes_are_read_or_refused_by_name(content):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "any.csv"
         path.write_bytes(b"observed_at,value\n" + content)
-        try:
-            list(read_file(path))
-        except AnomalyError as error:
-            assert "any.csv" in str(error)
+        assert "any.csv" in (refusal(path) or "any.csv")
 
 
 @given(content=st.binary(max_size=300), magic=st.sampled_from([b"", b"PAR1", b"\x1f\x8b"]))
@@ -95,10 +100,7 @@ def test_a_file_of_any_bytes_is_read_or_refused_by_name(content, magic):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "any.csv"
         path.write_bytes(magic + content)
-        try:
-            list(read_file(path))
-        except AnomalyError as error:
-            assert "any.csv" in str(error)
+        assert "any.csv" in (refusal(path) or "any.csv")
 
 
 @given(
@@ -145,9 +147,8 @@ def test_local_days_cover_a_span_without_gap(start, length, zone):
     days = local_days(start, start + length, zone)
     assert days[0] <= start
     assert days[-1] < start + length
-    # Samoa left out 30 December 2011: its next day begins at the same instant.
-    assert (np.diff(days) >= 0).all()
-    assert (np.diff(days) <= 25 * HOUR).all()
+    assert (np.diff(days) > 0).all()
+    assert (np.diff(days) <= 26 * HOUR).all()
 
 
 @given(year=st.integers(1971, 2100), month=st.integers(1, 12), zone=ZONES)
@@ -155,4 +156,6 @@ def test_months_follow_each_other_without_gap(year, month, zone):
     this = Month(year, month)
     assert this.end(zone) == this.next().start(zone)
     assert Month.parse(str(this)) == this
-    assert 28 * 24 - 1 <= (this.end(zone) - this.start(zone)).total_seconds() / HOUR <= 31 * 24 + 1
+    hours = (this.end(zone) - this.start(zone)).total_seconds() / HOUR
+    # Samoa's December 2011 lacks a day; St John's once put its clocks forward by two hours.
+    assert 28 * 24 - 2 <= hours <= 31 * 24 + 2

@@ -36,7 +36,9 @@ def span(month, timezone):
     return int(parsed.start(timezone).timestamp()), int(parsed.end(timezone).timestamp())
 
 
-@pytest.mark.parametrize(("month", "days"), [("2026-02", 28), ("2028-02", 29), ("2026-04", 30), ("2026-07", 31)])
+@pytest.mark.parametrize(
+    ("month", "days"), [("2026-02", 28), ("2028-02", 29), ("2026-04", 30), ("2026-07", 31)]
+)
 def test_months_have_their_own_number_of_steps(month, days):
     start, end = span(month, "UTC")
     assert len(make_grid(start, end, HOUR, "UTC")) == days * 24
@@ -124,7 +126,11 @@ def test_first_and_last_seen_elsewhere_widen_and_end_presence():
 def test_rows_outside_the_grid_and_of_others_are_left_out():
     grid = make_grid(START, START + HOUR, HOUR, "UTC")
     observed = rows(
-        ("u", "m", -1, 100), ("u", "m", 0, 1), ("u", "m", HOUR, 100), ("u", "n", 5, 100), ("v", "m", 6, 100)
+        ("u", "m", -1, 100),
+        ("u", "m", 0, 1),
+        ("u", "m", HOUR, 100),
+        ("u", "n", 5, 100),
+        ("v", "m", 6, 100),
     )
     panel = to_panel(observed, grid, ("m",), {"m": MetricSpec("m")}, users=("u",))
     assert panel.values.tolist() == [[[1.0]]]
@@ -207,5 +213,7 @@ def test_one_row_has_no_gap_and_gets_hours():
 
 
 def test_gaps_are_those_within_a_series():
-    observed = [(f"u{user}", "m", place * HOUR + user, 1) for user in range(50) for place in range(9)]
+    observed = [
+        (f"u{user}", "m", place * HOUR + user, 1) for user in range(50) for place in range(9)
+    ]
     assert infer_step(rows(*observed)) == HOUR

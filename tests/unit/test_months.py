@@ -18,7 +18,9 @@ def test_a_month_is_read_and_written_as_year_and_month():
     assert str(Month.parse(" 2026-02 ")) == "2026-02"
 
 
-@pytest.mark.parametrize("text", ["2026-13", "2026-00", "2026-1", "26-01", "0000-01", "2026-01-01", ""])
+@pytest.mark.parametrize(
+    "text", ["2026-13", "2026-00", "2026-1", "26-01", "0000-01", "2026-01-01", ""]
+)
 def test_other_writings_are_refused_with_the_right_one(text):
     with pytest.raises(UsageError, match="2026-10"):
         Month.parse(text)
@@ -33,7 +35,12 @@ def test_months_follow_each_other_across_years():
 
 @pytest.mark.parametrize(
     ("month", "hours"),
-    [("2026-02", 28 * 24), ("2028-02", 29 * 24), ("2026-03", 31 * 24 - 1), ("2026-10", 31 * 24 + 1)],
+    [
+        ("2026-02", 28 * 24),
+        ("2028-02", 29 * 24),
+        ("2026-03", 31 * 24 - 1),
+        ("2026-10", 31 * 24 + 1),
+    ],
 )
 def test_a_month_is_as_long_as_its_zone_says(month, hours):
     parsed = Month.parse(month)
@@ -84,6 +91,14 @@ def test_days_last_23_to_25_hours_where_clocks_change():
         days = local_days(start, end, "Europe/Berlin")
         assert len(days) == 31
         assert sorted(set(np.diff(days) // 3600)) == sorted({24, odd})
+
+
+def test_a_day_that_a_zone_left_out_is_none():
+    start = int(Month(2011, 12).start("Pacific/Apia").timestamp())
+    end = int(Month(2011, 12).end("Pacific/Apia").timestamp())
+    days = local_days(start, end, "Pacific/Apia")
+    assert len(days) == 30
+    assert set(np.diff(days)) == {86_400}
 
 
 def test_the_first_local_day_holds_the_start():

@@ -103,7 +103,10 @@ def test_an_untrained_network_says_what_the_twin_says():
 
 
 def test_training_is_reproducible_and_learns():
-    runs = [training.train(made_data(), spec_of("lstm"), settings_of(steps=60), 0, lambda _: None) for _ in (0, 1)]
+    runs = [
+        training.train(made_data(), spec_of("lstm"), settings_of(steps=60), 0, lambda _: None)
+        for _ in (0, 1)
+    ]
     assert runs[0] == runs[1]
     assert runs[0].validation_loss < runs[0].twin_loss
 

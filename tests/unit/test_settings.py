@@ -34,7 +34,9 @@ def test_the_file_in_this_folder_is_read(file, monkeypatch):
     assert load(environ={}).grid.step == "1D"
 
 
-def test_a_named_file_goes_before_the_variable_and_that_before_this_folder(file, tmp_path, monkeypatch):
+def test_a_named_file_goes_before_the_variable_and_that_before_this_folder(
+    file, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for name, step in (("anomaly.toml", "1D"), ("b.toml", "6h"), ("c.toml", "5min")):
         (tmp_path / name).write_text(f'[grid]\nstep = "{step}"\n')
@@ -63,9 +65,15 @@ def test_the_environment_overrides_the_file(file):
     ("text", "message"),
     [
         ('[databse]\nurl = "x"', r"\[databse\] is no setting. Did you mean \[database\]\?"),
-        ('[database]\nulr = "x"', r"\[database\] ulr is no setting. Did you mean \[database\] url\?"),
+        (
+            '[database]\nulr = "x"',
+            r"\[database\] ulr is no setting. Did you mean \[database\] url\?",
+        ),
         ("[run]\nzzz = 1", r"\[run\] zzz is no setting. Known: engine, workers, "),
-        ('[metric.a]\nkin = "count"', r"\[metric.a\] kin is no setting. Did you mean \[metric.a\] kind"),
+        (
+            '[metric.a]\nkin = "count"',
+            r"\[metric.a\] kin is no setting. Did you mean \[metric.a\] kind",
+        ),
         ('[metric.a]\nkind = "cuont"', r"\[metric.a\] kind: Input should be 'count', 'gauge' or"),
         ("[metric]\na = 3", r"\[metric\] a: Input should be a valid dictionary"),
         ("database = 3", r"\[database\]: Input should be a valid dictionary"),
@@ -77,7 +85,7 @@ def test_the_environment_overrides_the_file(file):
         ('[schedule]\ntimezone = ""', r"\[schedule\] timezone"),
         ('[run]\nlease = "0s"', r"\[run\] lease: duration '0s' is none"),
         ('[run]\nlateness = "-1d"', r"\[run\] lateness"),
-        ('[source]\noverlap = 3', r"\[source\] overlap: Input should be a valid string"),
+        ("[source]\noverlap = 3", r"\[source\] overlap: Input should be a valid string"),
         ('[model]\nhorizon = "soon"', r"\[model\] horizon: duration 'soon' is none"),
         ('[schedule]\nscore = "daily"', r"\[schedule\] score: cron expression 'daily' is none"),
         ('[schedule]\nscore = "60 2 * * *"', "cron expression"),
@@ -101,7 +109,11 @@ def test_what_is_wrong_is_refused_with_file_and_key(file, text, message):
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("ANOMALY_DATABASE__ULR", "x", r"\[database\] ulr is no setting. Did you mean \[database\] url"),
+        (
+            "ANOMALY_DATABASE__ULR",
+            "x",
+            r"\[database\] ulr is no setting. Did you mean \[database\] url",
+        ),
         ("ANOMALY_DATABSE__URL", "x", r"\[databse\] is no setting. Did you mean \[database\]"),
         ("ANOMALY_RUN__SHARD_USERS", "0", r"\[run\] shard_users: Input should be greater"),
         ("ANOMALY_GRID__TIMEZONE__X", "0", r"\[grid\] timezone"),
@@ -126,7 +138,9 @@ def test_a_file_that_is_no_text_is_refused(file):
         load(file, {})
 
 
-@pytest.mark.parametrize("cron", ["*/15 * * * *", "0 2 1 * *", "30 2 * jan-mar mon-fri", "0 0,12 1-7/2 * 0"])
+@pytest.mark.parametrize(
+    "cron", ["*/15 * * * *", "0 2 1 * *", "30 2 * jan-mar mon-fri", "0 0,12 1-7/2 * 0"]
+)
 def test_cron_expressions_that_are_taken(cron):
     assert Settings.model_validate({"schedule": {"score": cron}}).schedule.score == cron
 
@@ -157,14 +171,19 @@ def test_the_configuration_is_named_by_what_shapes_a_result_alone():
     assert set(SHAPING) | set(INDIFFERENT) == set(Settings.model_fields)
     usual = configuration_hash(Settings())
     assert usual == "f8e5cc8b79f8de9a"  # a changed default gives every flag another id
-    hashes = {configuration_hash(Settings.model_validate({name: value})) for name, value in SHAPING.items()}
+    hashes = {
+        configuration_hash(Settings.model_validate({name: value}))
+        for name, value in SHAPING.items()
+    }
     assert len(hashes | {usual}) == len(SHAPING) + 1
     for name, value in INDIFFERENT.items():
         assert configuration_hash(Settings.model_validate({name: value})) == usual
 
 
 def test_writing_a_default_out_changes_no_flag_id():
-    assert configuration_hash(Settings.model_validate({"grid": {"step": "1h"}})) == configuration_hash(Settings())
+    assert configuration_hash(
+        Settings.model_validate({"grid": {"step": "1h"}})
+    ) == configuration_hash(Settings())
 
 
 def test_values_are_changed_with_the_rest_kept():
@@ -174,7 +193,9 @@ def test_values_are_changed_with_the_rest_kept():
     assert settings.grid.step == "1h"
     assert "step" not in settings.grid.model_fields_set
     assert changed.grid.model_fields_set == {"timezone", "step"}
-    with pytest.raises(SettingsError, match=r"--freq: \[grid\] step: step '7h' does not divide a day"):
+    with pytest.raises(
+        SettingsError, match=r"--freq: \[grid\] step: step '7h' does not divide a day"
+    ):
         with_values(settings, "--freq", "grid", step="7h")
 
 
@@ -187,13 +208,17 @@ def test_the_template_changes_nothing_and_shows_every_setting(file):
         if name != "metric":
             assert f"[{name}]" in lines
         for key, field in model.model_fields.items():
-            found = [line for line in lines if line.startswith(f"# {key} = ") and field.description in line]
+            found = [
+                line
+                for line in lines
+                if line.startswith(f"# {key} = ") and field.description in line
+            ]
             assert found, (name, key)
 
 
 def test_each_default_in_the_template_can_be_written_out(file):
     lines = template().splitlines()
-    settings = [line for line in lines if line.startswith("[") or " = " in line]
+    settings = [line for line in lines if line.startswith(("[", "# [")) or " = " in line]
     written = [line.removeprefix("# ") for line in settings if ' = "" ' not in line]
     text = "\n".join(line for line in written if not line.startswith("Lines"))
     file.write_text(text.replace("[metric.NAME]", "[metric.logons]"))

@@ -266,6 +266,23 @@ def test_latin_1_rows_are_set_aside(written):
     assert rejects == [("oct.csv row 3", "not_utf8")]
 
 
+def test_a_latin_1_row_of_wrong_length_is_set_aside_too(written):
+    content = (HEADER + GOOD).encode() + "Ren\xe9\n".encode("latin-1")
+    (batch,) = read_file(written(content))
+    assert len(batch.table) == 1
+    assert [(each.reason, each.text) for each in batch.rejects] == [
+        ("wrong_field_count", "Ren\N{REPLACEMENT CHARACTER}")
+    ]
+
+
+def test_characters_at_the_border_of_two_blocks_stay_whole(written, monkeypatch):
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 101)
+    users = [f"🦊é{place}" for place in range(200)]
+    rows, rejects = read(written(HEADER + "".join(row(user=user) for user in users)))
+    assert [user for user, *_ in rows] == users
+    assert rejects == []
+
+
 def test_latin_1_columns_are_refused_with_the_remedy(written):
     with pytest.raises(DataError, match=r"oct\.csv row 1: .*UTF-8.*iconv"):
         read(written("ben\xfctzer,metric,observed_at,value\n".encode("latin-1")))

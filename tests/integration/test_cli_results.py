@@ -1,0 +1,234 @@
+"""Commands over a database with a scored month, and imports that lead there."""
+
+import csv
+import json
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import structlog
+from pyarrow import csv as pcsv
+from pyarrow import parquet
+
+from anomaly.months import Month
+from anomaly.records import FLAG_COLUMNS
+from pipelines.cli.app import run
+from pipelines.jobs.month import run_month
+from tests.fixtures.jobs import Clock, at, behaviour, make_services
+
+PEAKS = {("u2", "2026-03-12T03:00"): 400.0, ("u4", "2026-03-20T03:00"): 900.0}
+
+
+@pytest.fixture
+def database(sqlite_url, tmp_path, monkeypatch):
+    """An upgraded database that commands find through the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANOMALY_DATABASE__URL", sqlite_url)
+    monkeypatch.setenv("ANOMALY_RUN__ARTEFACTS", str(tmp_path / "artefacts"))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield make_services(sqlite_url, tmp_path, Clock(at("2026-05-20T00:00")))
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def scored(database):
+    database.store.observations.write(behaviour("2026-01", "2026-03", peaks=PEAKS), "t")
+    run_month(database, Month(2026, 3))
+    return database
+
+
+def out_of(capsys, *arguments):
+    code = run(list(arguments))
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    return said.out
+
+
+def test_flags_are_listed_highest_first_with_their_sentence(scored, capsys):
+    text = out_of(capsys, "flags", "list", "--month", "2026-03")
+    assert text.index("u4: files was 900") < text.index("u2: files was 400")
+    assert "u2" not in out_of(capsys, "flags", "list", "--limit", "1")
+    assert "u4" not in out_of(capsys, "flags", "list", "--user", "u2")
+    assert "no flags" in out_of(capsys, "flags", "list", "--severity", "low")
+
+
+def test_exports_agree_and_begin_with_the_same_columns(scored, tmp_path, capsys):
+    for form in ("csv", "json", "parquet"):
+        out_of(capsys, "flags", "export", "--format", form, "--out", f"f.{form}")
+    records = json.loads(Path("f.json").read_text())
+    assert [record["user_id"] for record in records] == ["u4", "u2"]
+    table = parquet.read_table("f.parquet")
+    rows = list(csv.DictReader(Path("f.csv").read_text().splitlines()))
+    assert tuple(table.column_names[: len(FLAG_COLUMNS)]) == FLAG_COLUMNS
+    assert tuple(rows[0])[: len(FLAG_COLUMNS)] == FLAG_COLUMNS
+    assert [row["flag_id"] for row in rows] == table["flag_id"].to_pylist()
+    assert rows[0]["start"] == "2026-03-20T03:00:00Z"
+
+
+def test_export_writes_to_standard_output(scored, capfdbinary):
+    assert run(["flags", "export"]) == 0
+    assert capfdbinary.readouterr().out.startswith(b"flag_id,user_id,start,end")
+
+
+def test_a_flag_is_shown_and_labelled(scored, capsys):
+    flag_id = scored.store.flags.select()[0].flag.flag_id
+    text = out_of(capsys, "flags", "show", flag_id)
+    assert "all_percentile" in text
+    assert "open" in text
+    out_of(capsys, "flags", "label", flag_id, "real", "--note", "it was", "--author", "me")
+    row = scored.store.flags.get(flag_id)
+    assert (row.status, row.label) == ("closed", "real")
+    assert run(["flags", "label", flag_id, "rael"]) == 2
+    assert run(["flags", "show", "nonsense"]) == 2
+
+
+def test_users_are_ranked(scored, capsys):
+    text = out_of(capsys, "users", "list", "--month", "2026-03")
+    assert text.index("u4") < text.index("u2") < text.index("u0")
+    out_of(capsys, "users", "list", "--month", "2026-03", "--format", "csv", "--out", "u.csv")
+    rows = pcsv.read_csv("u.csv").to_pylist()
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_report_is_for_readers(scored, capsys):
+    text = out_of(capsys, "report", "--month", "2026-03")
+    assert text.startswith("# 2026-03\n")
+    assert "2 flags" in text
+    assert "The network earned its keep" in text
+    page = out_of(capsys, "report", "--month", "2026-03", "--format", "html")
+    assert "<table>" in page
+    assert run(["report", "--month", "2026-01"]) == 2
+    assert "was not run" in capsys.readouterr().err
+
+
+def test_models_are_listed_promoted_and_rolled_back(scored, capsys):
+    version = scored.store.models.champion().version
+    assert version in out_of(capsys, "models", "list")
+    assert "is champion" in out_of(capsys, "models", "promote", version)
+    (scored.artefacts.folder / version / "model.json").write_text("{}")
+    assert run(["models", "promote", version]) == 4
+    assert run(["models", "rollback"]) == 4
+    assert run(["models", "promote", "nonsense"]) == 4
+
+
+def test_a_plan_changes_nothing(scored, capsys):
+    before = len(scored.store.ledger.runs())
+    text = out_of(capsys, "plan", "--month", "2026-03")
+    assert "1,490" in text
+    assert "complete" in text
+    assert len(scored.store.ledger.runs()) == before
+    assert run(["plan", "--month", "2026-04"]) == 4
+
+
+def test_checks_tell_what_is_ready(scored, capsys):
+    text = out_of(capsys, "check")
+    assert "4,322 rows, 6 users, 2 metrics" in text
+    assert "2026-02 is the first month that can be run" in text
+
+
+def test_retention_counts_what_is_due(scored, capsys, monkeypatch):
+    assert "for ever" in out_of(capsys, "retention", "--dry-run")
+    monkeypatch.setenv("ANOMALY_RETENTION__OBSERVATIONS_MONTHS", "1")
+    assert "4,322" in out_of(capsys, "retention", "--dry-run")
+
+
+def test_cohorts_are_listed(scored, capsys):
+    assert "cohort-1" in out_of(capsys, "cohorts", "list", "--month", "2026-03")
+    assert run(["cohorts", "list", "--month", "2026-01"]) == 2
+
+
+def write_csv(name, table):
+    pcsv.write_csv(table, name)
+
+
+def test_import_counts_rows_and_sets_bad_ones_aside(database, capsys):
+    table = behaviour("2026-01", "2026-01", users=1)
+    write_csv("a.csv", table)
+    with Path("a.csv").open("a") as file:
+        file.write("u0,files,yesterday,3\nu0,files,2026-01-05T01:00:00Z,much\n")
+        file.write("u0,files,2226-01-05T01:00:00Z,3\n")
+    text = out_of(capsys, "import", "a.csv")
+    assert "251 rows read, 248 new" in text
+    assert "3 set aside" in text
+    assert database.store.rejects.counts().keys() == {
+        "unreadable_time",
+        "unreadable_value",
+        "time_out_of_range",
+    }
+    text = out_of(capsys, "import", "a.csv")
+    assert "0 new, 0 corrected, 248 known already" in text
+    (run_, _) = database.store.ledger.runs(job="ingest")
+    assert (run_.state, run_.rows_read, run_.rejected) == ("complete", 251, 3)
+    assert run_.watermark == at("2026-01-31T18:00")
+
+
+def test_a_file_with_too_many_bad_rows_leaves_nothing_behind(database, capsys):
+    write_csv("a.csv", behaviour("2026-01", "2026-01", users=1))
+    with Path("a.csv").open("a") as file:
+        file.writelines("u0,files,yesterday,3\n" for _ in range(40))
+    assert run(["import", "a.csv"]) == 4
+    error = capsys.readouterr().err
+    assert "a.csv: 40 of 288 rows are bad (unreadable_time: 40)" in error
+    assert database.store.observations.count() == 0
+    (failed,) = database.store.ledger.runs(job="ingest")
+    assert (failed.state, failed.rejected) == ("failed", 40)
+    assert database.store.rejects.counts() == {"unreadable_time": 40}
+
+
+def test_later_values_win(database, capsys):
+    table = behaviour("2026-01", "2026-01", users=1)
+    write_csv("a.csv", table)
+    out_of(capsys, "import", "a.csv")
+    values = pa.array([7.0] * 3 + table["value"].to_pylist()[3:])
+    write_csv("a.csv", table.set_column(3, "value", values))
+    text = out_of(capsys, "import", "a.csv")
+    assert "0 new" in text
+    assert "corrected" in text
+
+
+def test_users_and_calendars_are_imported(database, capsys):
+    Path("users.csv").write_text(
+        "user_id,department,timezone,active_to\nu1,sales,Europe/Berlin,2026-03-10\nu2,,,\n"
+    )
+    Path("days.csv").write_text("kind,start,end,user_id,name\nholiday,2026-03-03,2026-03-04,,Day\n")
+    text = out_of(capsys, "import", "--users", "users.csv", "--calendar", "days.csv")
+    assert "users.csv: 2 users" in text
+    assert "days.csv: 1 events" in text
+    assert database.store.users.read()[0].timezone == "Europe/Berlin"
+
+
+def test_a_file_without_rows_is_refused(database, capsys):
+    Path("a.csv").write_text("user_id,metric,observed_at,value\n")
+    assert run(["import", "a.csv"]) == 4
+    assert "a.csv" in capsys.readouterr().err
+
+
+def test_a_folder_of_parquet_is_imported(database, capsys):
+    Path("rows").mkdir()
+    for month in ("2026-01", "2026-02"):
+        parquet.write_table(behaviour(month, month, users=2), f"rows/{month}.parquet")
+    assert "944 new" in out_of(capsys, "import", "rows")
+
+
+def test_a_configured_source_is_read_by_its_watermark(database, tmp_path, monkeypatch, capsys):
+    import sqlite3
+
+    rows = behaviour("2026-01", "2026-02", users=2).to_pylist()
+    with sqlite3.connect(tmp_path / "theirs.db") as theirs:
+        theirs.execute("create table log (who text, what text, at text, n real)")
+        theirs.executemany(
+            "insert into log values (?, ?, ?, ?)",
+            [(r["user_id"], r["metric"], r["observed_at"].isoformat(), r["value"]) for r in rows],
+        )
+    theirs.close()
+    monkeypatch.setenv("ANOMALY_SOURCE__URL", f"sqlite:///{tmp_path / 'theirs.db'}")
+    monkeypatch.setenv("ANOMALY_SOURCE__TABLE", "log")
+    columns = {"user_id": "who", "metric": "what", "observed_at": "at", "value": "n"}
+    monkeypatch.setenv("ANOMALY_SOURCE__COLUMNS", json.dumps(columns))
+    assert "944 rows read, 944 new" in out_of(capsys, "schedule", "--once", "ingest")
+    # three days before the watermark are read again, for late rows
+    assert "52 rows read, 0 new" in out_of(capsys, "schedule", "--once", "ingest")
+    assert database.store.ledger.watermark("theirs.db:log") == at("2026-02-28T18:00")

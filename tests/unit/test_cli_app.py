@@ -1,0 +1,162 @@
+"""The command line itself: what it offers, what it says of errors, how quickly it starts."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import structlog
+
+from pipelines.cli.app import run
+
+COMMANDS = (
+    "demo init check plan import run backfill detect flags users report models selftest state "
+    "retention notify audit token cohorts erase reveal serve schedule db"
+).split()
+SUBCOMMANDS = {
+    "flags": ["list", "show", "export", "label"],
+    "users": ["list"],
+    "models": ["list", "compare", "promote", "rollback"],
+    "state": ["rebuild"],
+    "notify": ["test"],
+    "audit": ["verify"],
+    "token": ["create", "list", "revoke"],
+    "cohorts": ["list", "move"],
+    "db": ["upgrade", "downgrade", "check"],
+}
+NOT_YET = [
+    ["selftest", "--month", "2026-03"],
+    ["retention"],
+    ["notify", "test"],
+    ["audit", "verify"],
+    ["token", "create"],
+    ["token", "list"],
+    ["token", "revoke"],
+    ["cohorts", "move"],
+    ["erase", "--user", "u"],
+    ["reveal", "p"],
+    ["models", "compare", "v"],
+]
+HEAVY = {"tensorflow", "keras", "sklearn", "plotly", "fastapi", "onnxruntime"}
+
+
+@pytest.fixture(autouse=True)
+def _as_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_help_names_every_command(capsys):
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    offered = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
+    assert set(COMMANDS) <= set(offered)
+    assert "--config" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_says_what_it_does(command, capsys):
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"anomaly {command}" in text
+    for inner in SUBCOMMANDS.get(command, []):
+        assert f"  {inner} " in text
+        assert run([command, inner, "--help"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) > 3
+
+
+@pytest.mark.parametrize("arguments", NOT_YET)
+def test_what_this_version_cannot_do_is_said(arguments, capsys):
+    assert run(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert "this version cannot do it yet. " in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["run"], 2, "--month"),
+        (["run", "--month", "March"], 2, "error: month 'March' is no month"),
+        (["--config", "nowhere.toml", "db", "check"], 2, "error: nowhere.toml: cannot be read"),
+        (["flags", "list"], 3, "Run: anomaly db upgrade"),
+        (["flags", "export", "--format", "table"], 2, "a table is: flags list"),
+        (["import"], 2, "error: import: nothing to import"),
+        (["detect", "nowhere.csv"], 3, "error: nowhere.csv: there is no such file"),
+        (["detect", "x.csv", "--flags-out", "f.xlsx"], 2, "its suffix names no format"),
+        (["detect", "x.csv", "--freq", "7min"], 2, "--freq: [grid] step: step '7min'"),
+        (["detect", "x.csv", "--columns", "who=x"], 2, "error: "),
+        (["schedule", "--once", "scroe"], 3, "anomaly db upgrade"),
+    ],
+)
+def test_errors_are_messages_with_an_exit_code(arguments, code, message, capsys):
+    assert run(arguments) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_setting_that_would_be_passed_over_is_refused(capsys, monkeypatch):
+    monkeypatch.setenv("ANOMALY_PRIVACY__PSEUDONYMISE", "true")
+    assert run(["flags", "list"]) == 2
+    assert "[privacy] pseudonymise" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_short_unless_asked_for(capsys, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr("pipelines.services.open_database", broken)
+    assert run(["db", "check"]) == 1
+    error = capsys.readouterr().err
+    assert "error: unexpected RuntimeError: the sky fell" in error
+    assert "open_database" not in error
+    monkeypatch.setenv("ANOMALY_TELEMETRY__LOG_LEVEL", "debug")
+    assert run(["db", "check"]) == 1
+    assert "unexpected_error" in capsys.readouterr().err
+
+
+def test_init_writes_settings_and_keeps_those_there_are(tmp_path, capsys):
+    assert run(["init"]) == 0
+    assert (tmp_path / "anomaly.toml").read_text().startswith("# Settings of anomaly")
+    assert run(["init"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert run(["init", "--config", "other.toml"]) == 0
+    assert (tmp_path / "other.toml").exists()
+
+
+def test_the_schema_goes_up_and_down(tmp_path, capsys):
+    assert run(["db", "check"]) == 3
+    assert run(["db", "upgrade"]) == 0
+    assert run(["db", "check"]) == 0
+    assert run(["db", "upgrade"]) == 0
+    assert run(["db", "downgrade", "base"]) == 0
+    assert run(["db", "check"]) == 3
+    assert (tmp_path / "anomaly.db").exists()
+    assert "at nothing" in capsys.readouterr().out
+
+
+def test_the_version_is_said(capsys):
+    import anomaly
+
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == anomaly.__version__
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["db", "upgrade"], ["flags", "list"]])
+def test_starting_is_quick_since_nothing_heavy_is_imported(arguments):
+    code = (
+        "import sys; from pipelines.cli.app import run; run(['db', 'upgrade']);"
+        f"run({arguments!r}); print('loaded', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert loaded[0] == "loaded"
+    assert HEAVY.isdisjoint(loaded)

@@ -1,0 +1,92 @@
+"""Log lines: readable or JSON, and discreet."""
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from anomaly.settings import TelemetrySettings
+from anomaly.telemetry import logs
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines(settings, work):
+    stream = io.StringIO()
+    logs.configure(settings, stream)
+    work(structlog.get_logger())
+    return stream.getvalue().splitlines()
+
+
+def test_off_a_terminal_lines_are_json_with_what_is_bound():
+    def work(log):
+        with structlog.contextvars.bound_contextvars(run_id=7, stage="score"):
+            log.info("shard_scored", users=500)
+
+    (line,) = map(json.loads, lines(TelemetrySettings(), work))
+    assert line["event"] == "shard_scored"
+    assert (line["run_id"], line["stage"], line["users"], line["level"]) == (
+        7,
+        "score",
+        500,
+        "info",
+    )
+    assert line["timestamp"].endswith("Z")
+
+
+def test_lines_can_be_made_readable():
+    (line,) = lines(
+        TelemetrySettings(log_format="console"), lambda log: log.info("x_happened", n=1)
+    )
+    assert "x_happened" in line
+    assert "n=1" in line
+    with pytest.raises(ValueError, match="Extra data"):
+        json.loads(line)
+
+
+def test_lesser_lines_are_left_out():
+    def work(log):
+        log.debug("small")
+        log.warning("large")
+
+    assert [json.loads(line)["event"] for line in lines(TelemetrySettings(), work)] == ["large"]
+    assert len(lines(TelemetrySettings(log_level="debug"), work)) == 2
+
+
+def test_no_line_names_a_user_or_holds_a_password():
+    def work(log):
+        log.warning("failed", user_id="u007", password="x", url="postgresql://me:se@cret@db/x")
+
+    (line,) = lines(TelemetrySettings(), work)
+    assert "u007" not in line
+    assert "cret" not in line
+    assert json.loads(line)["url"] == "postgresql://me:***@db/x"
+
+
+def test_warnings_of_libraries_become_such_lines():
+    def work(log):
+        logging.getLogger("some.library").warning("low on %s", "space")
+        logging.getLogger("some.library").info("chatter")
+
+    (line,) = map(json.loads, lines(TelemetrySettings(), work))
+    assert (line["event"], line["level"]) == ("low on space", "warning")
+
+
+def test_tracebacks_are_kept_in_one_line():
+    def work(log):
+        try:
+            raise ValueError("x")
+        except ValueError:
+            log.warning("broke", exc_info=True)
+
+    (line,) = map(json.loads, lines(TelemetrySettings(), work))
+    assert line["exception"][0]["exc_type"] == "ValueError"
