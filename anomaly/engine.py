@@ -386,9 +386,12 @@ class _Month:
             else np.zeros(0, dtype=np.float32)
         )
         return explain.Compared(
-            bool(past.sum()), round(float(own), 2), _percentile(highest[mates], evidence), _percentile(highest[others], evidence),
+            bool(past.sum()),
+            round(float(own), 2),
+            _percentile(highest[mates], evidence),
+            _percentile(highest[others], evidence),
             int(mates.sum()),
-        )  # fmt: skip
+        )
 
     def user_month(
         self,

@@ -32,6 +32,7 @@ AMOUNT_SKEW = 1.3
 # least this often met against steps without a row, or where most steps have a row anyway.
 ZEROS_TO_ABSENT = 0.25
 MOSTLY_PRESENT = 0.5
+STEADY = 0.8  # a user's gaps that are alike, for them to be the user's pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class _History:
     values: NDArray[np.float64]
     zero_steps: int  # steps whose rows are all 0
     rows_steps: int  # steps with a row
-    absent_steps: int  # steps without one, between each user's first and last row of the metric
+    absent_steps: int  # steps without one at each user's pace, between his first and last row
 
 
 def infer_specs(
@@ -112,11 +113,29 @@ def _history(rows: Rows, code: int, step: int) -> _History:
     users, steps, busy = users[order], steps[order], values[order] != 0
     new_user = np.append(True, users[1:] != users[:-1])
     new_step = new_user | np.append(True, steps[1:] != steps[:-1])
-    gaps = np.diff(steps)[~new_user[1:]] - 1
+    absent = _absent_steps(users[new_step], steps[new_step])
     zero_steps = ~np.logical_or.reduceat(busy, np.flatnonzero(new_step))
-    return _History(
-        values, int(zero_steps.sum()), int(new_step.sum()), int(np.maximum(gaps, 0).sum())
-    )
+    return _History(values, int(zero_steps.sum()), int(new_step.sum()), absent)
+
+
+def _absent_steps(users: NDArray[np.int32], steps: NDArray[np.int64]) -> int:
+    """How many steps lack a row, of users' distinct rising steps.
+
+    A user with a steady pace of his own, such as one row an hour on a grid of minutes, lacks only
+    what falls out of it.
+    """
+    gaps = np.diff(steps)
+    within = users[1:] == users[:-1]
+    gaps, owners = gaps[within], users[1:][within]
+    if len(gaps) == 0:
+        return 0
+    order = np.lexsort((gaps, owners))
+    starts = np.flatnonzero(np.append(True, np.diff(owners[order]) != 0))
+    sizes = np.diff(np.append(starts, len(gaps)))
+    usual = np.repeat(gaps[order][starts + sizes // 2], sizes)
+    steady = np.add.reduceat(gaps[order] == usual, starts, dtype=np.int64) >= STEADY * sizes
+    pace = np.where(np.repeat(steady, sizes), usual, 1)
+    return int(np.maximum(gaps[order] // pace - 1, 0).sum())
 
 
 def _kind(history: _History) -> Kind:

@@ -267,7 +267,9 @@ class RunSettings(Section):
     """How a run is carried out."""
 
     engine: Literal["local", "ray"] = Field("local", description="Where shards are scored.")
-    workers: int = Field(0, ge=0, description="Shards scored at the same time; 0: as many as there are cores.")
+    workers: int = Field(
+        0, ge=0, description="Shards scored at the same time; 0: as many as there are cores."
+    )
     shard_users: int = Field(500, ge=1, description="Users scored and published together.")
     lease: Duration = Field("30s", description="A holder silent for longer has lost its run.")
     lateness: Duration = Field(

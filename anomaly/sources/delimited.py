@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import io
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -170,11 +171,16 @@ class _Reader:
 
     def _report_lost_end(self) -> None:
         """Set aside a last row that opens a quote and never closes it; pyarrow drops it silently."""
-        with _open(self._path) as file:
-            lines = (line.decode("utf-8", "replace") for line in file)
-            records, last = 0, [""]
-            for record in csv.reader(lines, delimiter=self._delimiter):
-                records, last = records + 1, record
+        records, last = 0, [""]
+        with (
+            _open(self._path) as file,
+            io.TextIOWrapper(file, "utf-8", errors="replace", newline="") as lines,
+        ):
+            try:
+                for record in csv.reader(lines, delimiter=self._delimiter):
+                    records, last = records + 1, record
+            except csv.Error:  # a field beyond csv.field_size_limit: the rest of the file
+                records += 1
         if records > 1 + self._parsed + len(self._malformed):
             text = self._delimiter.join(last)[:LONGEST_TEXT]
             place = f"{self._path.name} row {records}"

@@ -50,7 +50,7 @@ def rows_of(services):
         tables = [
             name
             for (name,) in database.execute("select name from sqlite_master where type = 'table'")
-            if name not in {"leases"}
+            if name != "leases"
         ]
         return {
             name: database.execute(f"select count(*) from {name}").fetchone() for name in tables
@@ -117,10 +117,12 @@ def test_a_dry_run_says_what_a_run_would_find_and_writes_nothing(services):
     assert list(dry.flags) == list(run_month(services, MARCH).flags)
 
 
-@pytest.mark.parametrize("shard_users", [1, 4, 500])
-def test_the_size_of_shards_changes_nothing(services, shard_users):
+@pytest.mark.parametrize(("shard_users", "workers"), [(1, 1), (1, 3), (4, 2), (500, 0)])
+def test_the_size_of_shards_and_the_workers_change_nothing(services, shard_users, workers):
     whole = run_month(services, MARCH, Options(dry_run=True))
-    outcome = run_month(with_shards(services, shard_users), MARCH)
+    several = with_shards(services, shard_users)
+    settings = with_values(several.settings, "test", "run", workers=workers)
+    outcome = run_month(replace(several, settings=settings), MARCH)
     assert list(outcome.flags) == list(whole.flags)
     assert [flag.user_id for flag in outcome.flags] == ["u2"]
 

@@ -74,6 +74,13 @@ def test_absence_means_what_history_says(values, hours, absent):
     assert spec(values, hours=hours).absent == absent
 
 
+def test_a_steady_pace_slower_than_the_grid_is_no_absence():
+    sizes = spec([900.5, 5, 1, 2.5, 800, 1, 7, 3] * 10, hours=np.arange(80) * 12)
+    assert (sizes.kind, sizes.absent) == ("gauge", "missing")
+    counts = spec([1, 0, 2, 5] * 20, hours=np.arange(80) * 12)
+    assert (counts.kind, counts.absent) == ("count", "missing")
+
+
 def test_settings_have_the_last_word():
     given = MetricSettings(kind="gauge", aggregate="max", absent="zero", direction="up", minimum=2)
     found = spec([1, 0, 2], settings={"m": given})

@@ -246,7 +246,9 @@ def test_rows_with_too_many_or_too_few_fields_are_set_aside_and_numbers_stay_tru
     ]
 
 
-@pytest.mark.parametrize("end", ["u,m,2026-0", 'u,m,"2026-01-02T00:00:00Z,1\n', '"u'])
+@pytest.mark.parametrize(
+    "end", ['u,m,"' + "x" * 200_000, "u,m,2026-0", 'u,m,"2026-01-02T00:00:00Z,1\n', '"u']
+)
 def test_a_file_cut_within_a_row_loses_no_row_in_silence(written, end):
     rows, rejects = read(written(HEADER + GOOD + end))
     assert len(rows) == 1
