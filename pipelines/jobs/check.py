@@ -73,6 +73,8 @@ def _source(services: Services) -> str:
 
 def _observations(services: Services) -> str:
     span = services.store.observations.span()
+    if span is None and services.settings.source.url is not None:
+        return "none yet; the first run reads them from the source"
     if span is None:
         raise DataError("the database holds no observations. Import some: anomaly import FILE")
     rejected = services.store.rejects.counts()
@@ -87,6 +89,8 @@ def _observations(services: Services) -> str:
 
 def _history(services: Services) -> str:
     span = services.store.observations.span()
+    if span is None and services.settings.source.url is not None:
+        return "not known before the source has been read"
     if span is None:
         raise DataError("there is no history to learn from.")
     first, last = (month_of(when, services.timezone) for when in span)

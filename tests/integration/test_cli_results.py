@@ -232,3 +232,24 @@ def test_a_configured_source_is_read_by_its_watermark(database, tmp_path, monkey
     # three days before the watermark are read again, for late rows
     assert "52 rows read, 0 new" in out_of(capsys, "schedule", "--once", "ingest")
     assert database.store.ledger.watermark("theirs.db:log") == at("2026-02-28T18:00")
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/at/all.db", "postgresql://u:secret@127.0.0.1:1/x"]
+)
+def test_a_database_that_is_away_ends_with_3_and_no_password(url, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANOMALY_DATABASE__URL", url)
+    monkeypatch.setenv("ANOMALY_DATABASE__RETRIES", "0")
+    assert run(["flags", "list"]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "secret" not in error
+    structlog.reset_defaults()
+
+
+def test_a_database_that_cannot_be_written_ends_with_3(scored, capsys, monkeypatch):
+    path = Path(scored.settings.database.url.removeprefix("sqlite:///"))
+    monkeypatch.setenv("ANOMALY_DATABASE__URL", f"sqlite:///file:{path}?mode=ro&uri=true")
+    assert run(["run", "--month", "2026-03", "--force"]) == 3
+    assert "error: " in capsys.readouterr().err

@@ -113,9 +113,9 @@ def test_a_plain_series_and_a_folder_of_parquet_are_taken(found, folder):
     for number, (_, part) in enumerate(rows.groupby("user_id")):
         renamed = part.rename(columns={"user_id": "who", "value": "n"})
         renamed.to_parquet(folder / "parts" / f"{number}.parquet")
-    columns = ("--columns", "user_id=who,value=n", "--freq", "1D", "--scores-out", "d.csv")
+    columns = ("--columns", "user_id=who,value=n", "--freq", "6h", "--scores-out", "d.csv")
     anomaly("detect", "parts", *columns, folder=folder)
-    assert len(pd.read_csv(folder / "d.csv")) == 2 * 28
+    assert len(pd.read_csv(folder / "d.csv")) == 2 * 28 * 4
 
 
 @pytest.mark.parametrize(
