@@ -26,6 +26,7 @@ OUTPUTS = 3  # corrections per metric: to the rate's logit, the location, the lo
 PER_METRIC = 4
 LOGIT_UNIT = np.float32(4.0)
 MAX_CORRECTION = np.float32(8.0)
+MAX_WIDENING = 1.0  # of the log of the spread: a band e times as wide says enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +94,5 @@ def corrected(said: TwinForecast, corrections: NDArray[np.float32]) -> HurdleLog
     return HurdleLogistic(
         said.active_logit + moved[..., 0],
         said.location + said.spread * moved[..., 1],
-        base.scale * np.exp(np.clip(moved[..., 2], -3, 3)),
+        base.scale * np.exp(np.clip(moved[..., 2], -MAX_WIDENING, MAX_WIDENING)),
     )

@@ -250,7 +250,9 @@ def _loss(tf: Any, out: Any, piece: Any, metrics: int) -> Any:
     shape = tf.shape(out)
     out = tf.reshape(out, (shape[0], shape[1], 2, metrics, features.OUTPUTS))
     out = tf.clip_by_value(out, -features.MAX_CORRECTION, features.MAX_CORRECTION)
-    scale = tf.exp(tf.clip_by_value(out[..., 2], -3.0, 3.0)) * float(np.sqrt(3) / np.pi)
+    scale = tf.exp(
+        tf.clip_by_value(out[..., 2], -features.MAX_WIDENING, features.MAX_WIDENING)
+    ) * float(np.sqrt(3) / np.pi)
     a = (low[:, :, None] - out[..., 1]) / scale
     b = (high[:, :, None] - out[..., 1]) / scale
     width = tf.maximum(b - a, MIN_WIDTH)

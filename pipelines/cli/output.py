@@ -146,7 +146,7 @@ def show_flags(shell: Shell, title: str, flags: Sequence[Flag]) -> None:
     columns = ("flag", "user", "start", "end", "severity", "score", "what")
     rows = (
         (
-            flag.flag_id[:12],
+            flag.flag_id,
             flag.user_id[:40],
             f"{flag.start:%Y-%m-%d %H:%M}",
             f"{flag.end:%Y-%m-%d %H:%M}",
