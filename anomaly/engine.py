@@ -263,15 +263,9 @@ def _scores(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scores below the boundary, and p-values, of steps outside every flag."""
     surprise = model.final(evidence)
-    boundary = _boundary(model)
-    scores = np.minimum(np.where(known, surprise / np.float32(boundary), 0), BELOW)
+    scores = np.minimum(np.where(known, evidence / np.float32(model.level), 0), BELOW)
     p_values = np.where(known, np.power(10.0, -surprise.astype(np.float64)), 1)
     return np.round(scores, 4).astype(np.float32), np.clip(p_values, LEAST_P, 1).astype(np.float32)
-
-
-def _boundary(model: Model) -> float:
-    """The surprise of a step at which flags begin."""
-    return max(float(model.final(np.array(model.level, dtype=np.float32))), 1e-6)
 
 
 @dataclass(frozen=True)
@@ -291,9 +285,9 @@ class _Month:
     configuration: str
 
     def judged(self, evidence: float) -> tuple[float, float]:
-        """Score (at least 1) and p-value of a flagged window."""
+        """Score (at least 1: evidence over the level at which flags begin) and p-value of a window."""
         surprise = float(self.model.final(np.array(evidence, dtype=np.float32)))
-        return max(round(surprise / _boundary(self.model), 4), 1.0), max(10.0**-surprise, LEAST_P)
+        return max(round(evidence / self.model.level, 4), 1.0), max(10.0**-surprise, LEAST_P)
 
     def _size(self, row: int, metric: int, window: flagging.Window) -> explain.Size:
         at = np.s_[row, window.first : window.last]
