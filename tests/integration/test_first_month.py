@@ -55,8 +55,12 @@ def test_the_page_leads_to_flags(company, repository):
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     flags = pd.read_csv(company / "march.csv")
     with sqlite3.connect(company / "anomaly.db") as connection:
-        seen = connection.execute("select count(*) from flags_current").fetchone()[0]
-        people = connection.execute("select count(*) from user_months_current").fetchone()[0]
+        seen = connection.execute(
+            "select count(*) from flags_current where month = '2026-03'"
+        ).fetchone()[0]
+        people = connection.execute(
+            "select count(*) from user_months_current where month = '2026-03'"
+        ).fetchone()[0]
     assert len(flags) == seen
     assert people >= 50
     assert "2026-03" in (company / "march.md").read_text()
