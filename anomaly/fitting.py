@@ -15,7 +15,7 @@ from scipy.special import ndtr
 from anomaly import cohorts, features, scan, surprise, twin
 from anomaly.calendar import CalendarContext, LocalCalendar, local_calendar, slot_count
 from anomaly.calibration import CentralMap, TailMap, calibration_error, fit_central, fit_tail
-from anomaly.exceptions import DataError
+from anomaly.exceptions import DataError, SettingsError
 from anomaly.likelihoods.links import Links
 from anomaly.model import Model, Summary
 from anomaly.months import parse_duration
@@ -64,6 +64,11 @@ def fit(
     Raises: DataError if history is too short; SettingsError if the network cannot be served.
     """
     refuse_unserved(settings.model)
+    if settings.threshold.kind in {"fdr", "dynamic"}:
+        raise SettingsError(
+            f"[threshold] kind = {settings.threshold.kind!r}: this version serves 'budget' and 'tail'. "
+            "Set one of these."
+        )
     _refuse_short(history)
     history = _bounded(history)
     ordered = tuple(specs[metric] for metric in history.metrics)
