@@ -89,16 +89,3 @@ class CentralMap:
 def fit_central(sample: NDArray[np.float32]) -> CentralMap:
     """Fit both tails to two-sided scores of history."""
     return CentralMap(fit_tail(sample), fit_tail(-sample))
-
-
-def calibration_error(surprise: NDArray[np.float32]) -> float:
-    """How far tail probabilities are from true on fresh data: the largest |log10 ratio| of the share
-    observed to the share promised at 1e-1, 1e-2, 1e-3, as far as the sample reaches. 0 is perfect.
-    """
-    found = surprise[np.isfinite(surprise)]
-    errors = [0.0]
-    for depth in (1, 2, 3):
-        expected = len(found) * 10.0**-depth
-        if expected >= 20:
-            errors.append(abs(float(np.log10((np.sum(found > depth) + 0.5) / (expected + 0.5)))))
-    return max(errors)

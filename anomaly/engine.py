@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomaly import cohorts, explain
+from anomaly import cohorts, explain, scan
 from anomaly import flags as flagging
 from anomaly.exceptions import DataError, ShapeError
 from anomaly.fitting import fit, shocks, take_off
@@ -28,7 +28,7 @@ from anomaly.panel import awake
 from anomaly.progress import SILENT
 from anomaly.reading import Reading, read_with
 from anomaly.records import Band, Flag, UserMonth
-from anomaly.scanning import Scanned, scan_panel
+from anomaly.scanning import scan_panel
 from anomaly.states import BIN_WIDTH, EVERYONE, HISTORY_BINS, States
 from anomaly.surprise import deviations
 
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["Model", "Reference", "Scored", "States", "fit", "reference", "replay", "score"]
 
 LEAST_P = 1e-15
-BELOW = np.float32(0.999)  # a step outside every flag stays below the boundary
+BELOW = np.float32(0.999)  # a step outside every flag stays below the boundary ...
+CLOSE = np.float32(0.9)  # ... and from here on only comes closer to it
 CONFIDENT_DAYS = 28.0
 LEAST_PEERS = 4  # others in a cohort of five
 
@@ -127,9 +128,9 @@ def reference(
     with progress.track("reading the reference", len(panel.grid)) as advance:
         for first, last in months_of(model, panel):
             part = panel.between(first, last)
-            scanned, shock, states = _scan(model, part, states, calendar, None)
+            found, shock, states = _scan(model, part, states, calendar, None)
             common.append(shock)
-            evidence.append(scanned.evidence)
+            evidence.append(found)
             advance(last - first)
     return Reference(
         panel.grid.times,
@@ -166,11 +167,11 @@ def _check(model: Model, panel: Panel, states: States) -> None:
 
 def _scan(
     model: Model, panel: Panel, states: States, calendar: CalendarContext, given: Reference | None
-) -> tuple[Scanned, NDArray[np.float32], States]:
-    """Read and scan at most a month; returns also the common shock that was taken off."""
-    _, marginal, joint, common, known, after = _deviate(model, panel, states, calendar, given)
-    scanned, after = scan_panel(model, panel.grid, marginal, joint, known, after)
-    return scanned, common, _settled(model, after)
+) -> tuple[NDArray[np.float32], NDArray[np.float32], States]:
+    """Read and scan at most a month: evidence, and the common shock that was taken off."""
+    _, _, joint, common, known, after = _deviate(model, panel, states, calendar, given)
+    evidence, after = scan_panel(model, panel.grid, joint, known, after)
+    return evidence, common, _settled(model, after)
 
 
 def _settled(model: Model, states: States) -> States:
@@ -219,7 +220,7 @@ def score(
     """
     _check(model, panel, states)
     reading, marginal, joint, _, known, after = _deviate(model, panel, states, calendar, reference)
-    scanned, after = scan_panel(model, panel.grid, marginal, joint, known, after)
+    evidence, after = scan_panel(model, panel.grid, joint, known, after)
     work = _Month(
         model,
         panel,
@@ -227,23 +228,19 @@ def score(
         reference,
         reading,
         marginal,
-        joint,
-        scanned,
+        scan.heeded(joint, model.directions),
+        evidence,
         known,
         month,
         configuration,
     )
-    scores, p_values = _scores(model, scanned.evidence, known)
+    scores, p_values = _scores(model, evidence, known)
     flags: list[Flag] = []
     for row in range(len(panel.users)):
         chosen = flagging.select(
-            scanned.best,
-            row,
-            scanned.seen[row],
-            model.lengths,
-            model.level,
-            partial(work.shows, row),
-        )
+            evidence[row], model.level, partial(work.narrowed, row), partial(work.shows, row),
+            model.prune,
+        )  # fmt: skip
         for window in chosen:
             flags.append(work.flag(row, window))
             at = np.s_[row, window.first : window.last]
@@ -261,11 +258,17 @@ def score(
 def _scores(
     model: Model, evidence: NDArray[np.float32], known: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scores below the boundary, and p-values, of steps outside every flag."""
+    """Scores below the boundary, and p-values, of steps outside every flag.
+
+    Where evidence reaches the level and yet no flag could be shown, or lies beside one, scores keep
+    their order in the little room below the boundary.
+    """
     surprise = model.final(evidence)
-    scores = np.minimum(np.where(known, evidence / np.float32(model.level), 0), BELOW)
+    score = np.where(known, evidence / np.float32(model.level), 0)
+    over = np.maximum(score - CLOSE, 0)
+    scores = np.where(score > CLOSE, CLOSE + (BELOW - CLOSE) * over / (1 + over), score)
     p_values = np.where(known, np.power(10.0, -surprise.astype(np.float64)), 1)
-    return np.round(scores, 4).astype(np.float32), np.clip(p_values, LEAST_P, 1).astype(np.float32)
+    return np.round(scores, 6).astype(np.float32), np.clip(p_values, LEAST_P, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,7 @@ class _Month:
     reading: Reading
     marginal: NDArray[np.float32]
     joint: NDArray[np.float32]
-    scanned: Scanned
+    evidence: NDArray[np.float32]
     known: NDArray[np.bool_]
     month: str
     configuration: str
@@ -291,8 +294,7 @@ class _Month:
 
     def _size(self, row: int, metric: int, window: flagging.Window) -> explain.Size:
         at = np.s_[row, window.first : window.last]
-        said = self.reading.twin
-        part = type(said)(said.active_logit[at], said.location[at], said.scale[at])
+        part = self.reading.twin.at(at)
         seed = zlib.crc32(
             f"{self.panel.users[row]}\0{self.panel.grid.times[window.first]}".encode(
                 "utf-8", "replace"
@@ -306,27 +308,34 @@ class _Month:
     def story(self, row: int, window: flagging.Window) -> explain.Story:
         """What the window is about, told by the metric that departs most visibly."""
         at = np.s_[row, window.first : window.last]
-        channel = self.model.channels[window.channel]
-        named, direction = explain.blame(channel, self.marginal[at], self.joint[at])
+        named = explain.blame(self.joint[at])
         sizes = {metric: self._size(row, metric, window) for metric in named}
-        named = explain.visible_first(named, sizes, direction)
+        named, direction = explain.visible_first(named, sizes), explain.direction_of(named, sizes)
         first = named[0]
         rate = 1 / (1 + np.exp(-self.reading.twin.active_logit[at][:, first].astype(np.float64)))
         kind = explain.kind_of(
-            channel, direction, named, self.marginal[at], sizes[first], rate,
+            direction, named, self.marginal[at], sizes[first], rate,
             bool(self.model.links.hurdle[first]), float(self.states.twin.active[row, :, first].sum()),
             float(self.states.twin.days[row]), self.model.step,
         )  # fmt: skip
         return explain.Story(named, direction, kind, sizes[first])
+
+    def narrowed(self, row: int, window: flagging.Window) -> flagging.Window:
+        """Only the steps that made the window odd."""
+        return flagging.narrowed(
+            window, explain.shares(self.joint[row, window.first : window.last])
+        )
 
     def shows(self, row: int, window: flagging.Window) -> bool:
         """Whether the flag's own numbers show a departure, and one that reaches the smallest effect
         worth a flag: what cannot be shown to an analyst is no flag.
         """
         story = self.story(row, window)
-        least = self.model.specs[story.metrics[0]].minimum
-        departure = abs(story.size.observed - story.size.expected)
-        return departure >= least and explain.departs(story.size, story.direction)
+        spec = self.model.specs[story.metrics[0]]
+        effect = abs(story.size.observed - story.size.expected)
+        side = explain.departure(story.size)
+        heeded = spec.direction == "both" or side == (1 if spec.direction == "up" else -1)
+        return effect >= spec.minimum and side != 0 and heeded
 
     def flag(self, row: int, window: flagging.Window) -> Flag:
         """The window as a record."""
@@ -415,7 +424,7 @@ class _Month:
             )
         own = [flag for flag in flags if flag.user_id == user]
         worst = int(scores.argmax())
-        evidence = float(self.scanned.evidence[row].max())
+        evidence = float(self.evidence[row].max())
         compared = self.compared(row, 0, len(scores), evidence)
         named = ";".join(dict.fromkeys(m for flag in own for m in flag.metrics.split(";")))
         known = float(self.panel.mask[row][present].any(-1).mean())

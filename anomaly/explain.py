@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from anomaly.likelihoods.hurdle import HurdleLogistic
+    from anomaly.likelihoods.forecast import Forecast
     from anomaly.likelihoods.links import Links
     from anomaly.metrics import MetricSpec
-    from anomaly.scan import Channel
 
 DRAWS = 400
 INTERVAL = (0.025, 0.975)
@@ -31,6 +30,7 @@ USED = 0.5  # discounted past uses under which a behaviour is new
 KNOWN_DAYS = 7.0  # days of history that it takes to call something new
 ODD_HOURS = 0.05  # usual rate of activity under which hours are odd ones
 SILENT = 0.5  # of what was expected; less is a silence
+USUAL_ALONE = 3.0  # deviations under which each metric by itself is nothing odd
 SEVERITY_AT = (1.0, 1.5, 2.0, 3.0)  # lowest score of each severity
 
 
@@ -68,45 +68,47 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def blame(
-    channel: Channel, marginal: NDArray[np.float32], joint: NDArray[np.float32]
-) -> tuple[tuple[int, ...], str]:
-    """Which metrics carry the surprise of a window, and in which direction.
+def blame(joint: NDArray[np.float32]) -> tuple[int, ...]:
+    """Which metrics carry the surprise of a window, the largest share first.
 
-    Args: marginal, joint: (steps, metrics) deviations within the window.
+    Args: joint: (steps, metrics) heeded deviations within the window. A metric's share is its energy,
+    and that of its sum: loud steps count, and so does what is small but does not end.
     """
-    total = marginal.sum(0, dtype=np.float64)
-    if channel.sign == 0:
-        weight = np.square(joint, dtype=np.float64).sum(0)
-    else:
-        weight = np.maximum(channel.sign * total, 0)
-        if channel.metric >= 0:
-            weight[channel.metric] = max(weight[channel.metric], weight.max()) + 1e-9
+    total = joint.sum(0, dtype=np.float64)
+    weight = np.square(joint, dtype=np.float64).sum(0) + total**2 / len(joint)
     order = np.argsort(-weight, kind="stable")
     least = LEAST_SHARE * weight.sum()
-    named = tuple(int(m) for m in order if weight[m] >= least and weight[m] > 0) or (int(order[0]),)
-    if channel.sign != 0:
-        return named, "up" if channel.sign > 0 else "down"
-    signs = {bool(total[m] > 0) for m in named}
-    return named, "both" if len(signs) > 1 else ("up" if signs.pop() else "down")
+    return tuple(int(m) for m in order if weight[m] >= least and weight[m] > 0) or (int(order[0]),)
 
 
-def departs(size: Size, direction: str) -> bool:
-    """Whether the observed lies outside what was expected, on the side the flag speaks of."""
-    above, below = size.observed > size.upper, size.observed < size.lower
-    return {"up": above, "down": below, "both": above or below}[direction]
+def shares(joint: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What each step of a window brings to it, (steps,): squares of the deviations of the metrics
+    that carry it, on the side they carry it to.
+    """
+    part = joint[:, list(blame(joint))].astype(np.float64)
+    side = np.sign(part.sum(0))
+    return np.asarray(np.square(np.maximum(part * side, 0)).sum(1), dtype=np.float64)
 
 
-def visible_first(
-    named: tuple[int, ...], sizes: Mapping[int, Size], direction: str
-) -> tuple[int, ...]:
-    """The metrics with those first whose totals show the departure, else in their order."""
-    return tuple(sorted(named, key=lambda metric: not departs(sizes[metric], direction)))
+def departure(size: Size) -> int:
+    """On which side the observed lies outside what was expected: 1, -1, or 0 for neither."""
+    return int(size.observed > size.upper) - int(size.observed < size.lower)
+
+
+def visible_first(named: tuple[int, ...], sizes: Mapping[int, Size]) -> tuple[int, ...]:
+    """The metrics with those first whose totals show a departure, else in their order."""
+    return tuple(sorted(named, key=lambda metric: departure(sizes[metric]) == 0))
+
+
+def direction_of(named: tuple[int, ...], sizes: Mapping[int, Size]) -> str:
+    """Where the totals of these metrics lie: 'up', 'down', or 'both' if not all on one side."""
+    sides = {departure(sizes[metric]) for metric in named} - {0}
+    return "both" if len(sides) != 1 else ("up" if sides == {1} else "down")
 
 
 def size_of(
     metric: int, spec: MetricSpec, values: NDArray[np.float32], mask: NDArray[np.bool_],
-    said: HurdleLogistic, links: Links, seed: int,
+    said: Forecast, links: Links, seed: int,
 ) -> Size:  # fmt: skip
     """Observed against expected over a window, by simulation from the twin's forecast.
 
@@ -115,8 +117,8 @@ def size_of(
     """
     known = mask[:, metric]
     observed = values[known, metric].astype(np.float64)
-    draws = said.sample(np.random.default_rng(seed), DRAWS)[:, known]
-    simulated = links.inverse(draws)[..., metric].astype(np.float64)
+    draws = said.metric(metric).sample(np.random.default_rng(seed), DRAWS)[:, known]
+    simulated = links.only(metric).inverse(draws)[..., 0].astype(np.float64)
     simulated = np.where(np.isfinite(simulated), simulated, 0)
     combine = np.sum if spec.kind == "count" else np.mean
     if not known.any():
@@ -129,13 +131,13 @@ def size_of(
 
 
 def kind_of(
-    channel: Channel, direction: str, named: Sequence[int], marginal: NDArray[np.float32], size: Size,
+    direction: str, named: Sequence[int], marginal: NDArray[np.float32], size: Size,
     said_rate: NDArray[np.float64], hurdle: bool, used: float, days_known: float, step: int,
 ) -> str:  # fmt: skip
     """The kind of anomaly. used: discounted past uses of the first metric by this user."""
     length_days = len(marginal) * step / DAY_SECONDS
     strongest = np.abs(marginal.sum(0) / np.sqrt(max(len(marginal), 1))).max()
-    if channel.sign == 0 and len(named) > 1 and strongest < 3:
+    if len(named) > 1 and strongest < USUAL_ALONE:
         return "combination"
     if direction == "down":
         return "silence" if size.observed < SILENT * size.expected else "drift"

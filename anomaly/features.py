@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anomaly.calendar import FEATURES as CALENDAR_FEATURES
-from anomaly.likelihoods.hurdle import HurdleLogistic
+from anomaly.likelihoods.forecast import Forecast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,7 @@ CLIP = np.float32(6.0)  # deviations: beyond, more says nothing new and would sh
 OUTPUTS = 3  # corrections per metric: to the rate's logit, the location, the log of the spread
 PER_METRIC = 4
 LOGIT_UNIT = np.float32(4.0)
+MAX_LOGIT = np.float32(10.0)  # of a rate that the network is shown
 MAX_CORRECTION = np.float32(8.0)
 MAX_WIDENING = 1.0  # of the log of the spread: a band e times as wide says enough
 
@@ -56,6 +57,12 @@ def observe(panel: Panel, links: Links) -> Observed:
     return Observed(links.active(panel.values, mask), low, high, mask)
 
 
+def censored(seen: Observed, links: Links) -> Observed:
+    """What a likelihood is told of: see `Links.censored`."""
+    low, high = links.censored(seen.low, seen.high)
+    return Observed(seen.active, low, high, seen.mask)
+
+
 def current(seen: Observed, said: TwinForecast, hurdle: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(users, steps, 2 metrics): deviations of size, then of activity, from the twin's forecast."""
     size = np.clip((seen.middle - said.location) / said.spread, -CLIP, CLIP)
@@ -71,15 +78,31 @@ def inputs(
     calendar: NDArray[np.float32],
     days: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """(users, steps, features), of things known before the step.
+    """(users, steps, features), of things known before the step; what the twin expects of the rate
+    comes right after the deviations, where a network that runs freely looks for it.
 
     Args: lagged: `current` of a horizon earlier; level: (users, metrics) own mean sizes; calendar:
     (users, steps, CALENDAR_FEATURES); days: (users,) lived through before these steps.
     """
     apart = np.clip((said.location - level[:, None, :]) / said.spread, -CLIP, CLIP)
     experience = np.broadcast_to(np.log1p(days)[:, None, None] / LOGIT_UNIT, (*apart.shape[:2], 1))
-    parts = [lagged, np.clip(said.active_logit, -10, 10) / LOGIT_UNIT, apart, calendar, experience]
+    logit = np.clip(said.active_logit, -MAX_LOGIT, MAX_LOGIT) / LOGIT_UNIT
+    parts = [lagged, logit, apart, calendar, experience]
     return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def expected(said: TwinForecast, corrections: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What `current` will be on average, (users, steps, 2 metrics), by the corrected forecast.
+
+    Args: corrections: (users, steps, metrics, OUTPUTS), of each metric by itself.
+    """
+    moved = np.clip(corrections, -MAX_CORRECTION, MAX_CORRECTION)
+    usual = np.clip(said.active_logit, -MAX_LOGIT, MAX_LOGIT)
+    rate = 1 / (1 + np.exp(-usual - moved[..., 0]))
+    size = np.clip(moved[..., 1], -CLIP, CLIP)
+    return np.concatenate([rate * size, rate - 1 / (1 + np.exp(-usual))], axis=-1).astype(
+        np.float32
+    )
 
 
 def input_size(metrics: int) -> int:
@@ -87,12 +110,13 @@ def input_size(metrics: int) -> int:
     return PER_METRIC * metrics + CALENDAR_FEATURES + 1
 
 
-def corrected(said: TwinForecast, corrections: NDArray[np.float32]) -> HurdleLogistic:
+def corrected(said: TwinForecast, corrections: NDArray[np.float32]) -> Forecast:
     """The twin's forecast with the network's corrections, (users, steps, metrics, OUTPUTS)."""
     moved = np.clip(corrections, -MAX_CORRECTION, MAX_CORRECTION)
     base = said.likelihood()
-    return HurdleLogistic(
+    return Forecast(
         said.active_logit + moved[..., 0],
         said.location + said.spread * moved[..., 1],
-        base.scale * np.exp(np.clip(moved[..., 2], -MAX_WIDENING, MAX_WIDENING)),
+        base.spread * np.exp(np.clip(moved[..., 2], -MAX_WIDENING, MAX_WIDENING)),
+        base.families,
     )

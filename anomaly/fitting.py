@@ -10,12 +10,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtr
 
 from anomaly import cohorts, features, scan, surprise, twin
-from anomaly.calendar import CalendarContext, LocalCalendar, local_calendar, slot_count
-from anomaly.calibration import CentralMap, TailMap, calibration_error, fit_central, fit_tail
-from anomaly.exceptions import DataError, SettingsError
+from anomaly.calendar import (
+    CalendarContext,
+    LocalCalendar,
+    local_calendar,
+    slot_count,
+    slots_per_day,
+)
+from anomaly.calibration import CentralMap, TailMap, fit_central, fit_tail
+from anomaly.calibration_report import on_fresh
+from anomaly.exceptions import DataError
+from anomaly.likelihoods.choice import choose
+from anomaly.likelihoods.forecast import Families
 from anomaly.likelihoods.links import Links
 from anomaly.model import Model, Summary
 from anomaly.months import parse_duration
@@ -26,16 +34,18 @@ from anomaly.progress import SILENT
 from anomaly.reading import days_of, read, twin_days
 from anomaly.scanning import chunk_deviations, chunks_of
 from anomaly.states import States
-from anomaly.thresholds import budget
+from anomaly.thresholds.choice import choose as choose_boundary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from anomaly.calibration_report import Calibration
     from anomaly.metrics import MetricSpec
     from anomaly.panel import Panel
     from anomaly.progress import Progress
+    from anomaly.reading import Reading
     from anomaly.settings import ModelSettings, Settings
     from anomaly.twin import TwinPrior, TwinState
 
@@ -45,10 +55,6 @@ MOST_CELLS = 12_000_000  # users x steps x metrics held while training; more use
 MOST_BATCH = 128
 SAMPLE = 200_000  # values that a tail is fitted to
 FOLDS = 4  # parts of later history for cross-fitting
-LEAST_TAIL = 1e-12
-FEW_USERS = 20  # below, a budget per user-months says nothing
-TAIL_UNIT = 1_000  # steps
-MONTH_DAYS = 30.44
 
 
 def fit(
@@ -64,20 +70,14 @@ def fit(
     Raises: DataError if history is too short; SettingsError if the network cannot be served.
     """
     refuse_unserved(settings.model)
-    if settings.threshold.kind in {"fdr", "dynamic"}:
-        raise SettingsError(
-            f"[threshold] kind = {settings.threshold.kind!r}: this version serves 'budget' and 'tail'. "
-            "Set one of these."
-        )
     _refuse_short(history)
     history = _bounded(history)
     ordered = tuple(specs[metric] for metric in history.metrics)
     split = _split(history, calendar.timezone)
     ready = _prepare(history, ordered, calendar, settings, split, progress)
-    spec = NetworkSpec(
-        settings.model.cell, settings.model.layers, settings.model.units,
-        features.input_size(len(ordered)), len(ordered), _batch_size(len(history.users)),
-    )  # fmt: skip
+    spec = NetworkSpec.of(
+        settings.model, len(ordered), history.grid.step, _batch_size(len(history.users))
+    )
     with progress.track("training", settings.model.steps) as advance:
         trained = train(ready.data, spec, settings.model, seed, advance)
     return _calibrated(
@@ -124,6 +124,7 @@ class _Ready:
     state: TwinState
     horizon: int
     data: TrainingData
+    held_out: dict[str, dict[str, float]]
 
 
 def _prepare(
@@ -134,7 +135,8 @@ def _prepare(
     links = Links.fit(specs, history.values, history.mask & history.present[..., None])
     seen = features.observe(history, links)
     calendar = local_calendar(history.users, history.grid, context)
-    prior = _prior(seen, calendar, links, history.grid.step, split)
+    usual = Families.usual([spec.kind for spec in specs])
+    prior = _prior(seen, calendar, links, history.grid.step, split, usual)
     horizon = horizon_steps(settings.model, history.grid.step)
     users, steps, metrics = history.shape
     shown = np.zeros((users, steps + horizon, 2 * metrics), np.float32)
@@ -158,8 +160,14 @@ def _prepare(
                 array[at] = value
             state = day.after
             advance(1)
-    data = TrainingData.of(inputs, shown[:, horizon:], seen, twin.TwinForecast(*said), split)
-    return _Ready(links, prior, state, horizon, data)
+    forecast = twin.TwinForecast(said[0], said[1], said[2], usual)
+    chosen = choose(specs, links, forecast, seen, split)
+    prior = replace(prior, families=chosen.families)
+    forecast = replace(forecast, families=chosen.families)
+    data = TrainingData.of(
+        inputs, shown[:, horizon:], features.censored(seen, links), forecast, split, days
+    )
+    return _Ready(links, prior, state, horizon, data, chosen.held_out)
 
 
 def horizon_steps(model: ModelSettings, step: int) -> int:
@@ -170,7 +178,12 @@ def horizon_steps(model: ModelSettings, step: int) -> int:
 
 
 def _prior(
-    seen: features.Observed, calendar: LocalCalendar, links: Links, step: int, split: int
+    seen: features.Observed,
+    calendar: LocalCalendar,
+    links: Links,
+    step: int,
+    split: int,
+    usual: Families,
 ) -> TwinPrior:
     early = seen.steps(0, split)
     width = np.array([_width(early, m) for m in range(early.mask.shape[-1])], dtype=np.float32)
@@ -182,6 +195,7 @@ def _prior(
         early.mask,
         links.hurdle,
         width,
+        usual,
     )
 
 
@@ -212,18 +226,19 @@ def _calibrated(
         )
         advance(1)
         known = history.present & history.mask.any(-1)
-        marginal, joint, _ = shocks(reading.marginal, reading.joint, central, known)
-        usual, deviation = _windows(blank, history, marginal, joint, known, start, split)
-        tails = _tails(deviation, known[later])
+        _, joint, _ = shocks(reading.marginal, reading.joint, central, known)
+        usual, looks = _windows(blank, history, joint, known, start, split)
+        tails = _tails(looks, known[later])
         advance(1)
-        evidence = _cross_fitted(deviation, known[later], blank.lengths)
+        evidence = _cross_fitted(looks, known[later], blank.lengths)
         final = fit_tail(_sample(np.where(known[later], evidence, np.nan)))
-        level = _level(settings, history, evidence, known[later])
+        boundary = choose_boundary(settings.threshold, evidence, known[later], history.grid.step)
         advance(1)
+    calibration = _calibration_on_fresh(reading, known, split, blank, ready, history, context)
     summary = Summary(
         history.grid.start, history.grid.end, len(history.users), seed, trained.validation_loss,
-        trained.twin_loss, _error_on_fresh(reading.marginal[later], known[later]), trained.steps,
-        trained.stopped,
+        trained.twin_loss, calibration.error, trained.steps,
+        trained.stopped, ready.held_out,
     )  # fmt: skip
     return replace(
         blank,
@@ -231,21 +246,38 @@ def _calibrated(
         usual=usual,
         tails=tails,
         final=final,
-        level=max(level, float(final.scores[0]) + 1e-3),
+        level=max(boundary.level, float(final.scores[0]) + 1e-3),
+        prune=boundary.prune,
+        calibration=calibration,
         summary=summary,
     )
 
 
-def _error_on_fresh(odds: NDArray[np.float32], known: NDArray[np.bool_]) -> float:
-    """The calibration error of maps fitted to the first half of later history, on its second half."""
-    half = odds.shape[1] // 2
-    found = []
-    for metric in range(odds.shape[-1]):
-        central = fit_central(_sample(odds[:, :half, metric]))
-        fresh = odds[:, half:, metric][known[:, half:]]
-        tail = ndtr(-central(fresh[np.isfinite(fresh)]).astype(np.float64))
-        found.append(-np.log10(np.maximum(tail, LEAST_TAIL)))
-    return calibration_error(np.concatenate(found).astype(np.float32))
+def _calibration_on_fresh(
+    reading: Reading, known: NDArray[np.bool_], split: int, blank: Model, ready: _Ready,
+    history: Panel, context: CalendarContext,
+) -> Calibration:  # fmt: skip
+    """How true tails are on the second half of later history, by maps fitted to the first half."""
+    cohort = cohorts.assign(ready.state, ready.prior, blank.centres, blank.centre_scale)
+    hour = None
+    if history.grid.step < DAY_SECONDS:
+        slot = local_calendar(history.users, history.grid, context).slot[:, split:]
+        per_day = slots_per_day(history.grid.step)
+        hour = slot % per_day * 24 // per_day
+    later = history.between(split, len(history.grid))
+    odds = surprise.randomised(
+        features.observe(later, ready.links),
+        reading.forecast.at(np.s_[:, split:]),
+        blank.summary.seed,
+    )
+    return on_fresh(
+        odds,
+        known[:, split:],
+        lambda odds: fit_central(_sample(odds)),
+        history.metrics,
+        [cohorts.name_of(int(number)) for number in cohort],
+        hour,
+    )
 
 
 def _blank(
@@ -285,48 +317,46 @@ def take_off(deviation: NDArray[np.float32], common: NDArray[np.float32]) -> NDA
 
 
 def _windows(
-    model: Model, history: Panel, marginal: NDArray[np.float32], joint: NDArray[np.float32],
-    known: NDArray[np.bool_], start: States, split: int,
+    model: Model, history: Panel, joint: NDArray[np.float32], known: NDArray[np.bool_],
+    start: States, split: int,
 ) -> tuple[scan.Usual, NDArray[np.float32]]:  # fmt: skip
-    """Everybody's usual window sums on earlier history, and on later history each sum's deviation
-    from the user's own: (users, later steps, channels, lengths).
+    """Everybody's usual window sums on earlier history, and what later history looks like against
+    each user's own: (users, later steps, VIEWS, lengths).
     """
-    channels, lengths = model.channels, model.lengths
+    directions, lengths = model.directions, model.lengths
     chunks = chunks_of(history.grid, model.timezone)
-    shape = (len(channels), len(lengths))
+    shape = (1 + len(directions), len(lengths))
     flat = scan.Usual(np.zeros(shape, np.float32), np.ones(shape, np.float32))
     stride = max(1, int(known.size * shape[0] * shape[1] / (40 * SAMPLE)))
     first_pass = [
         chunk.sums[:, ::stride][known[:, chunk.first : chunk.last : stride]]
         for chunk in chunk_deviations(
-            marginal, joint, known, chunks, history.grid.step, start, channels, lengths, flat
+            joint, known, chunks, history.grid.step, start, directions, lengths, flat
         )
         if chunk.first < split
     ]
     usual = scan.Usual.fit(np.concatenate(first_pass))
     parts = [
-        chunk.deviation[:, max(0, split - chunk.first) :]
+        scan.ways(chunk.deviation[:, max(0, split - chunk.first) :], directions)
         for chunk in chunk_deviations(
-            marginal, joint, known, chunks, history.grid.step, start, channels, lengths, usual
+            joint, known, chunks, history.grid.step, start, directions, lengths, usual
         )
         if chunk.last > split
     ]
     return usual, np.concatenate(parts, axis=1)
 
 
-def _tails(
-    deviation: NDArray[np.float32], known: NDArray[np.bool_]
-) -> tuple[tuple[TailMap, ...], ...]:
-    """A tail for each channel and length."""
-    fresh = deviation[known]
+def _tails(looks: NDArray[np.float32], known: NDArray[np.bool_]) -> tuple[tuple[TailMap, ...], ...]:
+    """A tail for each way of looking and length."""
+    fresh = looks[known]
     return tuple(
-        tuple(fit_tail(_sample(fresh[:, channel, length])) for length in range(fresh.shape[2]))
-        for channel in range(fresh.shape[1])
+        tuple(fit_tail(_sample(fresh[:, view, length])) for length in range(fresh.shape[2]))
+        for view in range(fresh.shape[1])
     )
 
 
 def _cross_fitted(
-    deviation: NDArray[np.float32], known: NDArray[np.bool_], lengths: Sequence[int]
+    looks: NDArray[np.float32], known: NDArray[np.bool_], lengths: Sequence[int]
 ) -> NDArray[np.float32]:
     """Evidence of later history, (users, steps), each part judged by tails fitted to the others.
 
@@ -339,14 +369,14 @@ def _cross_fitted(
         fold = np.broadcast_to((np.arange(users) % FOLDS)[:, None], known.shape)
     else:
         fold = np.broadcast_to(np.arange(steps) * FOLDS // steps, known.shape)
-    surprise = np.zeros((*known.shape, len(lengths)), dtype=np.float32)
+    surprise = np.zeros(looks.shape, dtype=np.float32)
     for part in range(FOLDS):
         inside = fold == part
-        tails = _tails(deviation, known & ~inside)
-        rows, columns = np.ix_(inside.any(1), inside.any(0))
-        surprise[rows, columns] = scan.best_channel(deviation[rows, columns], tails).surprise
+        tails = _tails(looks, known & ~inside)
+        at = np.ix_(inside.any(1), inside.any(0))
+        surprise[at] = scan.surprises(looks[at], tails)
     surprise[~known] = 0
-    return scan.covered(surprise, lengths)
+    return scan.evidence(surprise, lengths)
 
 
 def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -354,29 +384,3 @@ def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
     flat = values.ravel()
     flat = flat[np.isfinite(flat)]
     return flat[:: max(1, len(flat) // SAMPLE)]
-
-
-def _level(
-    settings: Settings, history: Panel, later: NDArray[np.float32], seen: NDArray[np.bool_]
-) -> float:  # fmt: skip
-    """The evidence at which flags begin, from the highest of each user and block of later history.
-
-    Args: later: (users, steps) evidence; seen: where it is of a user who was present.
-    """
-    kind = settings.threshold.kind or ("budget" if len(history.users) >= FEW_USERS else "tail")
-    steps = later.shape[1]
-    per_day = max(1, DAY_SECONDS // history.grid.step)
-    week = 7 * per_day
-    block = week if kind == "budget" and steps >= 2 * week else max(1, min(per_day, steps // 8))
-    blocks = [
-        np.where(seen[:, at : at + block].any(1), later[:, at : at + block].max(1), np.nan)
-        for at in range(0, steps - block + 1, block)
-    ]
-    maxima = np.concatenate(blocks)
-    maxima = maxima[np.isfinite(maxima)]
-    if kind == "budget":
-        days = block * history.grid.step / DAY_SECONDS
-        chance = settings.threshold.false_flags_per_1000_user_months / 1000 * days / MONTH_DAYS
-    else:
-        chance = settings.threshold.tail * block / TAIL_UNIT
-    return budget.level_for(maxima, chance)

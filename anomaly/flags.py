@@ -1,4 +1,4 @@
-"""From windows to flags: the most surprising windows that do not overlap, cut to what made them so."""
+"""From evidence to flags: stretches at or above the level, cut to what made them so."""
 
 from __future__ import annotations
 
@@ -8,74 +8,68 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from anomaly.scan import Best
-
-KEPT = 0.9  # of a window's evidence lies within the flag cut from it
+KEPT = 0.9  # of a stretch's evidence lies within the flag cut from it
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Steps first to last (exclusive) of the panel; channel and evidence, the highest if joined."""
+    """Steps first to last (exclusive) of the panel, and the highest evidence among them."""
 
     first: int
     last: int
-    channel: int
     evidence: float
 
 
 def select(
-    best: Best,
-    user: int,
-    seen: NDArray[np.float32],
-    lengths: Sequence[int],
+    evidence: NDArray[np.float32],
     level: float,
+    cut: Callable[[Window], Window],
     worth: Callable[[Window], bool],
+    prune: float = 0.0,
 ) -> list[Window]:
-    """The user's windows at or above the level, most surprising first, none overlapping.
+    """A user's flags in order of time.
 
-    Args: best: of all users; seen: (steps, channels) what each channel saw of this user. worth:
-        says whether a window shows a departure that is worth a flag; others are passed over.
-    Returns: windows in order of time; those that touch are joined.
+    Args: evidence (steps,). cut: narrows a stretch to the steps that made it odd. worth: says whether
+        what remains shows a departure that is worth a flag. prune: see `_pruned`.
     """
-    ends, which = np.nonzero(best.surprise[user] >= level)
-    found = best.surprise[user][ends, which]
-    spans = np.asarray(lengths)[which]
-    taken = np.zeros(len(seen), dtype=bool)
-    windows: list[Window] = []
-    for at in np.lexsort((ends, spans, -found)):  # of equals the shortest, then the earliest
-        first, last = max(0, int(ends[at]) + 1 - int(spans[at])), int(ends[at]) + 1
-        if taken[first:last].any():
-            continue
-        channel = int(best.channel[user, ends[at], which[at]])
-        first, last = _cut(seen[:, channel], first, last)
-        window = Window(first, last, channel, float(found[at]))
-        if worth(window):
-            taken[first:last] = True
-            windows.append(window)
-    return _joined(sorted(windows, key=lambda window: window.first))
+    above = np.concatenate([[0], (evidence >= level).astype(np.int8), [0]])
+    edges = np.flatnonzero(np.diff(above)).reshape(-1, 2)
+    stretches = [Window(int(a), int(b), float(evidence[a:b].max())) for a, b in edges]
+    windows = [window for window in map(cut, stretches) if worth(window)]
+    if prune > 0 and windows:
+        inside = np.zeros(len(evidence), dtype=bool)
+        for window in stretches:
+            inside[window.first : window.last] = True
+        windows = _pruned(windows, float(evidence[~inside].max(initial=0.0)), prune)
+    return windows
 
 
-def _cut(seen: NDArray[np.float32], first: int, last: int) -> tuple[int, int]:
-    """The shortest stretch inside that holds most of the evidence, leaving as much at either end."""
-    part = np.maximum(seen[first:last].astype(np.float64), 0)
-    total = part.sum()
+def _pruned(windows: list[Window], beside: float, prune: float) -> list[Window]:
+    """Those that stand out: from the last that falls off by this share to the next, and up.
+
+    Args: beside: the highest evidence outside all stretches.
+    Source: Hundman et al. 2018, section 3.3.
+    """
+    ranked = sorted(windows, key=lambda window: -window.evidence)
+    found = np.array([*(window.evidence for window in ranked), beside])
+    falls = np.flatnonzero((found[:-1] - found[1:]) / np.maximum(found[:-1], 1e-9) > prune)
+    kept = set(ranked[: falls[-1] + 1]) if len(falls) else set()
+    return [window for window in windows if window in kept]
+
+
+def narrowed(window: Window, share: NDArray[np.float64]) -> Window:
+    """The shortest stretch inside that holds most of the evidence, leaving as much at either end.
+
+    Args: share: (steps of the window,) what each step brings to it, not negative.
+    """
+    total = share.sum()
     if total <= 0:
-        return first, last
-    running = np.cumsum(part) / total
+        return window
+    running = np.cumsum(share) / total
     edge = (1 - KEPT) / 2
-    return first + int(np.argmax(running > edge)), first + int(np.argmax(running >= 1 - edge)) + 1
-
-
-def _joined(windows: list[Window]) -> list[Window]:
-    out: list[Window] = []
-    for window in windows:
-        if out and window.first <= out[-1].last:
-            loud = max(out[-1], window, key=lambda w: w.evidence)
-            out[-1] = Window(out[-1].first, window.last, loud.channel, loud.evidence)
-        else:
-            out.append(window)
-    return out
+    first, last = int(np.argmax(running > edge)), int(np.argmax(running >= 1 - edge)) + 1
+    return Window(window.first + first, window.first + last, window.evidence)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from anomaly.exceptions import SettingsError
+from anomaly.likelihoods.names import AUTO, BY_KIND
 from anomaly.settings import MetricSettings
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class MetricSpec:
 
     aggregate joins the rows of one step. absent says what a step without a row means.
     minimum: a departure from the expected total below this is not flagged, in the metric's unit.
+    likelihood: the family asked for; 'auto': chosen when a model is fitted.
     """
 
     name: str
@@ -49,6 +52,7 @@ class MetricSpec:
     absent: Absent = "zero"
     direction: Direction = "both"
     minimum: float = 0.0
+    likelihood: str = AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def set_aside_negatives(rows: Rows, specs: Mapping[str, MetricSpec]) -> tuple[Ro
 def _spec(name: str, history: _History, settings: MetricSettings | None) -> MetricSpec:
     given = settings or MetricSettings()
     kind = given.kind or _kind(history)
+    _refuse_impossible(name, kind, given.likelihood)
     return MetricSpec(
         name,
         kind,
@@ -97,7 +102,17 @@ def _spec(name: str, history: _History, settings: MetricSettings | None) -> Metr
         given.absent or _absent(history, kind),
         given.direction,
         given.minimum,
+        given.likelihood,
     )
+
+
+def _refuse_impossible(name: str, kind: Kind, likelihood: str) -> None:
+    allowed = (AUTO, *BY_KIND[kind])
+    if likelihood not in allowed:
+        raise SettingsError(
+            f"[metric.{name}] likelihood = {likelihood!r}: {name} is a {kind}. "
+            f"Take one of: {', '.join(allowed)}; or set its kind."
+        )
 
 
 def _history(rows: Rows, code: int, step: int) -> _History:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,14 @@ import numpy as np
 
 from anomaly.calendar import slot_count
 from anomaly.calibration import CentralMap, TailMap
+from anomaly.calibration_report import Calibration
 from anomaly.exceptions import ModelError
+from anomaly.likelihoods.forecast import Families
 from anomaly.likelihoods.links import Links
 from anomaly.metrics import MetricSpec
 from anomaly.networks.runtime import Network
 from anomaly.networks.spec import NetworkSpec
-from anomaly.scan import Channel, Usual, channels_of, window_lengths
+from anomaly.scan import VIEWS, Usual, window_lengths
 from anomaly.states import Sizes
 from anomaly.twin import TwinPrior
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-FORMAT = 1  # rises when files written by an older version can no longer be read
+FORMAT = 2  # rises when files written by an older version can no longer be read
 JSON_FILE, ARRAYS_FILE, ONNX_FILE = "model.json", "arrays.npz", "network.onnx"
 
 
@@ -39,7 +41,8 @@ class Summary:
 
     trained_from, trained_to: seconds UTC. Losses are mean negative log-likelihoods per known value
     on later history, of the network and of its statistical twin. calibration_error: see
-    `anomaly.calibration`. stopped: why training ended.
+    `anomaly.calibration_report`. stopped: why training ended. held_out: the twin's mean log-likelihood per
+    known value on later history, by metric and family.
     """
 
     trained_from: int
@@ -51,14 +54,17 @@ class Summary:
     calibration_error: float
     steps: int
     stopped: str
+    held_out: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Model:
     """One network for many users, with everything that turns its word into calibrated evidence.
 
-    central: for each metric by itself, then for each given those before it. tails: by channel and
-    length. final: evidence to surprise of a step. level: the evidence at which flags begin.
+    central: for each metric by itself, then for each given those before it. tails: by way of
+    looking (`anomaly.scan`) and length. final: evidence to surprise of a step. level: the evidence
+    at which flags begin.
+    prune: see `anomaly.thresholds.choice`. calibration: how true its tails were on fresh history.
     centres: (cohorts, profile) middles of the cohorts; centre_scale: (2, profile) mean and spread.
     """
 
@@ -79,11 +85,18 @@ class Model:
     centre_scale: NDArray[np.float32]
     onnx: bytes
     summary: Summary
+    prune: float = 0.0
+    calibration: Calibration = field(default_factory=Calibration)
 
-    @cached_property
-    def channels(self) -> tuple[Channel, ...]:
-        """Ways of looking, in the order of `tails`."""
-        return channels_of([spec.direction for spec in self.specs])
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Which sides of each metric are worth a flag."""
+        return tuple(spec.direction for spec in self.specs)
+
+    @property
+    def likelihoods(self) -> dict[str, str]:
+        """The family of each metric."""
+        return dict(zip(self.metrics, self.prior.families.names, strict=True))
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -95,7 +108,7 @@ class Model:
         """The dimensions of states."""
         return Sizes(
             slot_count(self.step), len(self.metrics), self.horizon, self.network_spec.state_arrays,
-            self.network_spec.units, self.lengths[-1], len(self.channels), len(self.lengths),
+            self.network_spec.units, self.lengths[-1], len(self.lengths),
         )  # fmt: skip
 
     @cached_property
@@ -116,7 +129,9 @@ class Model:
         head = {
             "format": FORMAT, "metrics": self.metrics, "specs": [asdict(spec) for spec in self.specs],
             "step": self.step, "timezone": self.timezone, "horizon": self.horizon,
-            "network": asdict(self.network_spec), "links": self.links.kinds, "level": self.level,
+            "network": asdict(self.network_spec), "links": self.links.kinds,
+            "families": asdict(self.prior.families), "level": self.level,
+            "prune": self.prune, "calibration": self.calibration.records(),
             "summary": asdict(self.summary),
         }  # fmt: skip
         return {
@@ -172,7 +187,6 @@ class Model:
                     f"the model's {name} is not finite. Train again: anomaly run --force."
                 )
         specs = tuple(MetricSpec(**spec) for spec in head["specs"])
-        channels = len(channels_of([spec.direction for spec in specs]))
         lengths = len(window_lengths(head["step"]))
 
         def tail(name: str) -> TailMap:
@@ -184,15 +198,16 @@ class Model:
             links=Links(tuple(head["links"]), arrays["ticks"], arrays["hurdle"]),
             prior=TwinPrior(
                 arrays["rate"], arrays["shape"], arrays["spread"], arrays["user_level"], arrays["tick"],
-                arrays["hurdle"],
+                arrays["hurdle"], Families(*(tuple(head["families"][key]) for key in ("names", "widths"))),
             ),
             central=tuple(
                 CentralMap(tail(f"central_{i}_upper"), tail(f"central_{i}_lower")) for i in range(2 * len(specs))
             ),
             usual=Usual(arrays["usual_mean"], arrays["usual_spread"]),
-            tails=tuple(tuple(tail(f"tail_{c}_{n}") for n in range(lengths)) for c in range(channels)),
+            tails=tuple(tuple(tail(f"tail_{c}_{n}") for n in range(lengths)) for c in range(VIEWS)),
             final=tail("final"), level=head["level"], centres=arrays["centres"],
             centre_scale=arrays["centre_scale"], onnx=files[ONNX_FILE], summary=Summary(**head["summary"]),
+            prune=head["prune"], calibration=Calibration.from_records(head["calibration"]),
         )  # fmt: skip
 
 

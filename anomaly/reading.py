@@ -9,7 +9,8 @@ import numpy as np
 
 from anomaly import features, surprise, twin
 from anomaly.calendar import LocalCalendar, day_starts, local_calendar
-from anomaly.likelihoods.hurdle import HurdleLogistic
+from anomaly.exceptions import ModelError
+from anomaly.likelihoods.forecast import Forecast
 from anomaly.panel import DAY_SECONDS
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ def twin_days(
 class Reading:
     """What was forecast and how far observations lay from it, all (users, steps, metrics).
 
-    twin: the twin's word; forecast: the network's, of each metric by itself. marginal, joint: log
-    odds of each metric by itself and given those before it in the step; NaN where unknown.
+    twin: the twin's word; forecast: the network's, of each metric by itself (its reconstruction, if
+    it does not forecast). marginal, joint: log odds of each metric by itself and given those before
+    it in the step, the mean of both where the network forecasts and reconstructs; NaN where unknown.
     """
 
-    twin: HurdleLogistic
-    forecast: HurdleLogistic
+    twin: Forecast
+    forecast: Forecast
     marginal: NDArray[np.float32]
     joint: NDArray[np.float32]
 
@@ -108,21 +110,74 @@ def read(
         given = features.inputs(
             shown[:, : now.shape[1]], day.said, day.level, calendar.features[at], day.days
         )
-        corrections, memory = network.read(given, now, memory)
-        alone = features.corrected(day.said, corrections[:, :, 0])
-        chained = features.corrected(day.said, corrections[:, :, 1])
+        heads, memory = network.read(given, now, memory)
+        alone = features.corrected(day.said, heads[0, :, :, 0])
         base = day.said.likelihood()
         values = (
-            base.active_logit, base.location, base.scale, alone.active_logit, alone.location, alone.scale,
-            surprise.log_odds(part, alone), surprise.log_odds(part, chained),
+            base.active_logit, base.location, base.spread, alone.active_logit, alone.location, alone.spread,
+            _log_odds(part, day.said, heads[:, :, :, 0]), _log_odds(part, day.said, heads[:, :, :, 1]),
         )  # fmt: skip
         for array, value in zip(arrays, values, strict=True):
             array[at] = value
         state = day.after
     reading = Reading(
-        HurdleLogistic(*arrays[:3]), HurdleLogistic(*arrays[3:6]), arrays[6], arrays[7]
+        Forecast(arrays[0], arrays[1], arrays[2], prior.families),
+        Forecast(arrays[3], arrays[4], arrays[5], prior.families),
+        arrays[6],
+        arrays[7],
     )
     return reading, replace(states, twin=state, lagged=lagged, memory=memory)
+
+
+def _log_odds(
+    seen: Observed, said: TwinForecast, heads: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The log odds under each head's corrections (heads, users, steps, metrics, OUTPUTS), averaged:
+    what a forecast and a reconstruction agree on counts, and calibration follows in any case.
+    """
+    odds = [surprise.log_odds(seen, features.corrected(said, head)) for head in heads]
+    return odds[0] if len(odds) == 1 else np.mean(odds, axis=0, dtype=np.float32)
+
+
+def free_run(model: Model, states: States, grid: Grid, context: CalendarContext) -> Forecast:
+    """Forecast the coming days, each step fed with what was expected of the steps before it.
+
+    Args: states: at the start of grid; grid: the coming steps, which nobody has seen.
+    Returns: (users, steps, metrics). Habits stay as they are: nothing is learnt from expectations.
+    Raises: ModelError if the network reconstructs: it says nothing of what it has not read.
+    """
+    spec, network = model.network_spec, model.network
+    if spec.objective == "reconstruct":
+        raise ModelError(
+            "this network reconstructs what it has read, so it cannot run freely. Train one with "
+            "[model] objective = 'forecast' or 'both'."
+        )
+    calendar = local_calendar(states.users, grid, context)
+    level = twin.levels(states.twin, model.prior)
+    lagged, memory = states.lagged, states.memory
+    word = np.zeros((len(states.users), 1, spec.metrics, features.OUTPUTS), np.float32)
+    words: list[Forecast] = []
+    for first, last in days_of(grid, model.timezone):
+        for step in range(first, last):
+            at = np.s_[:, step : step + 1]
+            said = twin.forecast(states.twin, model.prior, calendar.slot[at])
+            given = features.inputs(
+                lagged[:, :1], said, level, calendar.features[at], states.twin.days
+            )
+            heads, after = network.read(given, np.zeros_like(lagged[:, :1]), memory)
+            if step == first or spec.mapping != "many-to-one":
+                word = heads[0, :, :, 0]
+            now = features.expected(said, word)
+            if spec.objective == "both":  # the other head remembers the step itself
+                _, after = network.read(given, now, memory)
+            lagged, memory = np.concatenate([lagged[:, 1:], now], axis=1), after
+            words.append(features.corrected(said, word))
+    return Forecast(
+        np.concatenate([said.active_logit for said in words], axis=1),
+        np.concatenate([said.location for said in words], axis=1),
+        np.concatenate([said.spread for said in words], axis=1),
+        model.prior.families,
+    )
 
 
 def read_with(

@@ -1,9 +1,12 @@
-"""Windows: the best explanation of a stretch of deviations, short and loud or long and quiet.
+"""Windows: what a stretch of deviations adds up to, over several lengths, seen in two ways.
 
-Deviations are summed over trailing windows of several lengths, for each metric upwards and
-downwards and for all metrics together (a scan statistic: Kulldorff 1997). Each sum is set against
-what the user's own history of such sums reaches, then calibrated on everybody's history, so that
-lengths and channels compare.
+Each step says how loud it is: the energy of its metrics' deviations beyond what chance makes
+common. Each window says how steady it is: the same energy of each metric's sum over the window, so
+that what is small but does not end shows too. Both are set against what the user's own history
+reaches and calibrated on everybody's, so that ways and lengths compare; a step's evidence is the
+mean, over ways and lengths, of the most surprising window that covers it. An incident shows at
+several lengths and in several ways, chance rarely does: the mean of logarithms of tail
+probabilities is Fisher's combination (1932), where a maximum pays for every look it takes.
 """
 
 from __future__ import annotations
@@ -26,28 +29,49 @@ HALF_LIFE_DAYS = 90.0  # of a user's own history of sums
 OWN_PRIOR_DAYS = 14.0  # days that everyone's history of sums is worth for a user
 SPREAD_FLOOR = 0.5  # own spread is never held to be less than this share of everyone's
 CUT = 4.0  # deviations beyond which a sum is cut before it is learnt
-ENERGY_CUT = np.float32(6.0)
+STEP_CUT = np.float32(6.0)  # deviations of a step beyond which more says nothing new
+SUM_CUT = np.float32(12.0)  # the same of a window's sum
+MOST_SURPRISE = np.float32(15.0)  # 1e-15: beyond it one window says nothing more
 FINE_STEP = 1_800  # seconds; finer grids are read in other lengths
+LOUD, STEADY = 0, 1  # the two ways of looking
+VIEWS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """One way of looking: a metric's index or -1 for all together; sign +1 up, -1 down, 0 either."""
+def heeded(
+    deviation: NDArray[np.float32], directions: Sequence[str], cut: np.float32 = STEP_CUT
+) -> NDArray[np.float32]:
+    """Deviations (..., metrics) on the sides worth a flag ('both', 'up', 'down'), cut; else 0."""
+    low = np.array([0 if d == "up" else -cut for d in directions], dtype=np.float32)
+    high = np.array([0 if d == "down" else cut for d in directions], dtype=np.float32)
+    return np.clip(deviation, low, high)
 
-    metric: int
-    sign: int
+
+def energy(deviation: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Squares of what exceeds the noise floor, added over metrics: (..., metrics) -> (...).
+
+    The floor is sqrt(ln metrics): none for one metric, and among many it lies between that of a
+    change in all of them (0) and in one alone (sqrt(2 ln metrics): Donoho & Johnstone 1994).
+    """
+    floor = np.float32(np.sqrt(np.log(deviation.shape[-1])))
+    beyond = np.maximum(np.abs(deviation) - floor, 0)
+    return np.asarray(np.square(beyond).sum(-1), dtype=np.float32)
 
 
-def channels_of(directions: Sequence[str]) -> tuple[Channel, ...]:
-    """Channels for metrics with these directions ('both', 'up', 'down')."""
-    single = [
-        Channel(metric, sign)
-        for metric, direction in enumerate(directions)
-        for sign in (1, -1)
-        if direction == "both" or (direction == "up") == (sign > 0)
-    ]
-    together = [Channel(-1, 1), Channel(-1, -1)] if len(directions) > 1 else []
-    return (*single, *together, Channel(-1, 0))
+def seen_at(deviation: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is summed over windows, (users, steps, 1 + metrics): loudness, then each deviation.
+
+    Args: heeded deviations of each metric given those before it in the step: they are independent
+        if all is well, so that their squares may be added.
+    """
+    return np.concatenate([energy(deviation)[..., None], deviation], axis=-1)
+
+
+def ways(deviation: NDArray[np.float32], directions: Sequence[str]) -> NDArray[np.float32]:
+    """From window sums against own history, (users, steps, 1 + metrics, lengths), to the two ways of
+    looking, (users, steps, VIEWS, lengths).
+    """
+    sums = heeded(np.moveaxis(deviation[:, :, 1:], 2, -1), directions, SUM_CUT)
+    return np.stack([deviation[:, :, 0], energy(sums)], axis=2)
 
 
 def window_lengths(step: int) -> tuple[int, ...]:
@@ -55,32 +79,9 @@ def window_lengths(step: int) -> tuple[int, ...]:
     if step >= DAY_SECONDS:
         return (1, 2, 3, 7, 14, 28)
     spans = [step, 6 * 3_600, DAY_SECONDS, 3 * DAY_SECONDS, 7 * DAY_SECONDS]
-    if step < FINE_STEP:  # a fine grid is read for faults of minutes, not for habits of weeks
-        spans = [step, 4 * step, 16 * step, 3_600, 4 * 3_600, DAY_SECONDS]
+    if step < FINE_STEP:  # a fine grid is read for faults of minutes, not for habits of days
+        spans = [step, 4 * step, 16 * step, 3_600, 4 * 3_600]
     return tuple(sorted({max(1, span // step) for span in spans}))
-
-
-def evidence(
-    marginal: NDArray[np.float32], joint: NDArray[np.float32], channels: Sequence[Channel]
-) -> NDArray[np.float32]:
-    """What each channel sees at each step, (users, steps, channels).
-
-    Args: marginal, joint: (users, steps, metrics) deviations of each metric by itself, and of each
-    given those before it in the step: the latter are independent if all is well, and may be added.
-    """
-    metrics = marginal.shape[-1]
-    total = joint.sum(-1) / np.float32(np.sqrt(metrics))
-    cut = np.clip(joint, -ENERGY_CUT, ENERGY_CUT)
-    energy = (cut * cut - 1).sum(-1) / np.float32(np.sqrt(2 * metrics))
-    parts = []
-    for channel in channels:
-        if channel.sign == 0:
-            parts.append(energy)
-        else:
-            parts.append(
-                channel.sign * (total if channel.metric < 0 else marginal[..., channel.metric])
-            )
-    return np.stack(parts, axis=-1)
 
 
 def window_sums(
@@ -171,44 +172,35 @@ def learn(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best channel of each window: surprise (users, steps, lengths) float32, its index int8."""
+def surprises(looks: NDArray[np.float32], maps: Sequence[Sequence[TailMap]]) -> NDArray[np.float32]:
+    """Calibrate each way of looking and length, same shape; maps[view][length]."""
+    out = np.empty_like(looks)
+    for view in range(looks.shape[2]):
+        for length in range(looks.shape[3]):
+            out[:, :, view, length] = maps[view][length](looks[:, :, view, length])
+    return np.minimum(out, MOST_SURPRISE)
 
-    surprise: NDArray[np.float32]
-    channel: NDArray[np.int8]
 
+def evidence(surprise: NDArray[np.float32], lengths: Sequence[int]) -> NDArray[np.float32]:
+    """The mean over ways and lengths of the most surprising window that covers each step.
 
-def best_channel(deviation: NDArray[np.float32], maps: Sequence[Sequence[TailMap]]) -> Best:
-    """Calibrate each channel and length, and keep the most surprising channel.
-
-    Args: deviation (users, steps, channels, lengths); maps[channel][length].
+    Args: surprise (users, steps, VIEWS, lengths) of the windows that end at each step.
+    Returns: (users, steps) float32.
     """
-    users, steps, channels, lengths = deviation.shape
-    best = np.full((users, steps, lengths), -1, dtype=np.float32)
-    which = np.zeros((users, steps, lengths), dtype=np.int8)
-    for channel in range(channels):
-        for length in range(lengths):
-            found = maps[channel][length](deviation[:, :, channel, length])
-            better = found > best[..., length]
-            best[..., length][better] = found[better]
-            which[..., length][better] = channel
-    return Best(best, which)
+    users, steps, views, _ = surprise.shape
+    total = np.zeros((users, steps), dtype=np.float32)
+    for view in range(views):
+        for index, length in enumerate(lengths):
+            total += covered(surprise[:, :, view, index], length)
+    return total / np.float32(views * len(lengths))
 
 
-def covered(surprise: NDArray[np.float32], lengths: Sequence[int]) -> NDArray[np.float32]:
-    """The most surprising window that covers each step, (users, steps).
-
-    Args: surprise (users, steps, lengths) of the windows that end at each step.
-    """
-    out = surprise[..., 0].copy()
-    steps = out.shape[1]
-    for index, length in enumerate(lengths):
-        found, reach = surprise[..., index].copy(), 1
-        while reach < length:  # doubling: the highest of the next `length` ends
-            shift = min(reach, length - reach)
-            if shift < steps:
-                found[:, : steps - shift] = np.maximum(found[:, : steps - shift], found[:, shift:])
-            reach += shift
-        np.maximum(out, found, out=out)
-    return out
+def covered(surprise: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """The highest among the windows of this length that cover each step, (users, steps)."""
+    found, reach, steps = surprise.copy(), 1, surprise.shape[1]
+    while reach < length:  # doubling: the highest of the next `length` ends
+        shift = min(reach, length - reach)
+        if shift < steps:
+            found[:, : steps - shift] = np.maximum(found[:, : steps - shift], found[:, shift:])
+        reach += shift
+    return found

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from anomaly.model import Model
     from anomaly.panel import Grid
-    from anomaly.scan import Channel, Moments, Usual
+    from anomaly.scan import Moments, Usual
     from anomaly.states import States
 
 WEEK = 7
@@ -39,7 +39,7 @@ def chunks_of(grid: Grid, timezone: str) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Steps first to last (exclusive): window sums against own history (users, steps, channels,
+    """Steps first to last (exclusive): window sums against own history (users, steps, 1 + metrics,
     lengths), the raw sums, and the moments after it.
     """
 
@@ -51,27 +51,24 @@ class Chunk:
 
 
 def chunk_deviations(
-    marginal: NDArray[np.float32],
     joint: NDArray[np.float32],
     known: NDArray[np.bool_],
     chunks: Sequence[tuple[int, int]],
     step: int,
     states: States,
-    channels: Sequence[Channel],
+    directions: Sequence[str],
     lengths: Sequence[int],
     usual: Usual,
 ) -> Iterator[Chunk]:
     """Window sums of each chunk against the user's own history before it.
 
-    Args: marginal, joint (users, steps, metrics) deviations, common shock taken off; known (users,
-    steps): where the user was present and something was known.
+    Args: joint (users, steps, metrics) deviations of each metric given those before it in the step,
+    common shock taken off; known (users, steps): where the user was present and something was known.
     """
-    metrics = marginal.shape[-1]
     own = states.own
-    before = scan.evidence(states.recent[..., :metrics], states.recent[..., metrics:], channels)
-    before[~states.recent.any(-1)] = 0  # nothing was known there: no energy lacks
+    before = scan.seen_at(scan.heeded(states.recent, directions))
     for first, last in chunks:
-        now = scan.evidence(marginal[:, first:last], joint[:, first:last], channels)
+        now = scan.seen_at(scan.heeded(joint[:, first:last], directions))
         now[~known[:, first:last]] = 0
         sums = scan.window_sums(before, now, lengths)
         deviation = scan.against_own(sums, own, usual)
@@ -82,61 +79,43 @@ def chunk_deviations(
         yield Chunk(first, last, sums, deviation, own)
 
 
-@dataclass(frozen=True, slots=True)
-class Scanned:
-    """best: see scan.Best, over all steps. evidence: (users, steps) of the best covering window.
-    seen: (users, steps, channels) what each channel saw.
-    """
-
-    best: scan.Best
-    evidence: NDArray[np.float32]
-    seen: NDArray[np.float32]
-
-
 def scan_panel(
     model: Model,
     grid: Grid,
-    marginal: NDArray[np.float32],
     joint: NDArray[np.float32],
     known: NDArray[np.bool_],
     states: States,
-) -> tuple[Scanned, States]:
-    """Scan a stretch of time; returns the states with what was learnt of own history."""
+) -> tuple[NDArray[np.float32], States]:
+    """Scan a stretch of time: the evidence of each step (users, steps), and the states with what was
+    learnt of own history.
+    """
     users, steps = known.shape
-    lengths, channels = model.lengths, model.channels
-    surprise = np.empty((users, steps, len(lengths)), np.float32)
-    channel = np.empty((users, steps, len(lengths)), np.int8)
-    own = states.own
+    lengths, own = model.lengths, states.own
+    surprise = np.empty((users, steps, scan.VIEWS, len(lengths)), np.float32)
     chunks = chunks_of(grid, model.timezone)
     for chunk in chunk_deviations(
-        marginal, joint, known, chunks, grid.step, states, channels, lengths, model.usual
+        joint, known, chunks, grid.step, states, model.directions, lengths, model.usual
     ):
         at = np.s_[:, chunk.first : chunk.last]
-        best = scan.best_channel(chunk.deviation, model.tails)
-        surprise[at] = np.where(known[at][..., None], best.surprise, 0)
-        channel[at] = best.channel
+        looks = scan.ways(chunk.deviation, model.directions)
+        surprise[at] = scan.surprises(looks, model.tails)
         own = chunk.after
-    evidence = np.where(known, scan.covered(surprise, lengths), 0).astype(np.float32)
-    seen = scan.evidence(marginal, joint, channels)
-    seen[~known] = 0
+    surprise[~known] = 0
+    evidence = np.where(known, scan.evidence(surprise, lengths), 0).astype(np.float32)
     after = replace(
         states,
         own=own,
-        recent=_recent(states, marginal, joint, known),
+        recent=_recent(states, joint, known),
         past=_past(states, evidence, known),
     )
-    return Scanned(scan.Best(surprise, channel), evidence, seen), after
+    return evidence, after
 
 
 def _recent(
-    states: States,
-    marginal: NDArray[np.float32],
-    joint: NDArray[np.float32],
-    known: NDArray[np.bool_],
+    states: States, joint: NDArray[np.float32], known: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     longest = states.recent.shape[1]
-    now = np.where(known[..., None], np.concatenate([marginal, joint], axis=-1), 0)
-    joined = np.concatenate([states.recent, now], axis=1)
+    joined = np.concatenate([states.recent, np.where(known[..., None], joint, 0)], axis=1)
     return joined[:, joined.shape[1] - longest :].astype(np.float32)
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from anomaly.exceptions import SettingsError, UsageError
+from anomaly.likelihoods.names import Likelihood
 from anomaly.months import parse_duration, zone
 
 DEFAULT_CONFIG = "anomaly.toml"
@@ -173,6 +174,10 @@ class MetricSettings(Section):
     minimum: float = Field(
         0.0, ge=0, description="A departure from the expected total below this is not flagged."
     )
+    likelihood: Likelihood = Field(
+        "auto",
+        description="The family of its values. auto: the one under which history is most likely.",
+    )
 
 
 class CalendarSettings(Section):
@@ -203,7 +208,7 @@ class ModelSettings(Section):
     layers: int = Field(1, ge=1, le=4, description="Recurrent layers on top of each other.")
     units: int = Field(48, ge=4, le=512, description="Memory cells in each layer.")
     bidirectional: bool = Field(
-        False, description="Read both ways; only for objective = reconstruct."
+        False, description="Read both ways; only to reconstruct, many-to-many."
     )
     objective: Literal["forecast", "reconstruct", "both"] = Field(
         "forecast", description="What the network learns to say."
@@ -246,8 +251,15 @@ class ThresholdSettings(Section):
     fdr: float = Field(
         0.1, gt=0, lt=1, description="The share of flags allowed to be false, for kind = fdr."
     )
+    correction: Literal["bh", "by"] = Field(
+        "bh",
+        description="by: allows for any dependence between windows (Benjamini-Yekutieli), for kind = fdr.",
+    )
     tail: float = Field(
-        1.0, gt=0, description="Flags expected per series and year by chance, for kind = tail."
+        1.0,
+        gt=0,
+        description="Flags expected by chance per series and year (10,000 steps on grids finer than "
+        "an hour), for kind = tail.",
     )
 
 

@@ -32,7 +32,6 @@ class Sizes:
     memories: int
     units: int
     longest: int
-    channels: int
     lengths: int
 
 
@@ -50,8 +49,8 @@ class States:
     """Known of each user, rows in the order of `users`.
 
     twin: discounted sums. lagged: (users, horizon, 2 metrics) the last deviations shown to the
-    network. memory: (users, memories, units) what it remembers. recent: (users, longest - 1, 2
-    metrics) the last marginal and joint deviations. own: moments of window sums. past: (users,
+    network. memory: (users, memories, units) what it remembers. recent: (users, longest - 1,
+    metrics) the last deviations given earlier metrics. own: moments of window sums. past: (users,
     HISTORY_BINS) counts of own past evidence. cohort: (users,) int16.
     """
 
@@ -73,8 +72,8 @@ class States:
             TwinState.empty(n, sizes.slots, sizes.metrics),
             np.zeros((n, sizes.horizon, 2 * sizes.metrics), np.float32),
             np.zeros((n, sizes.memories, sizes.units), np.float32),
-            np.zeros((n, sizes.longest - 1, 2 * sizes.metrics), np.float32),
-            Moments.empty(n, sizes.channels, sizes.lengths),
+            np.zeros((n, sizes.longest - 1, sizes.metrics), np.float32),
+            Moments.empty(n, 1 + sizes.metrics, sizes.lengths),
             np.zeros((n, HISTORY_BINS), np.float32),
             np.full(n, EVERYONE, dtype=np.int16),
         )

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
     from anomaly.calibration import CentralMap
     from anomaly.features import Observed
-    from anomaly.likelihoods.hurdle import HurdleLogistic
+    from anomaly.likelihoods.forecast import Forecast
 
+LEAST_LEFT = 1e-3  # of a mid-p tail: rounding must not take it below nothing
 SHOCK_CUT = 2.5  # deviations are cut to this before they are averaged over users
 SHOCK_PRIOR = 20.0  # users whose common deviation is believed by half
 SHOCK_USERS = 20  # with fewer there is no "everyone"
 
 
-def log_odds(seen: Observed, said: HurdleLogistic) -> NDArray[np.float32]:
+def log_odds(seen: Observed, said: Forecast) -> NDArray[np.float32]:
     """How far up the forecast distribution each value lies: log of lower over upper mid-p tail.
 
     Returns: (users, steps, metrics) float32; 0 in the middle, NaN where nothing is known.
@@ -35,6 +36,21 @@ def log_odds(seen: Observed, said: HurdleLogistic) -> NDArray[np.float32]:
         )
     lower, upper = said.log_tails(seen.active, seen.low, seen.high)
     return np.where(seen.mask, lower - upper, np.float32(np.nan)).astype(np.float32)
+
+
+def randomised(seen: Observed, said: Forecast, seed: int) -> NDArray[np.float32]:
+    """`log_odds` at a random point of the interval that each value stands for, by seed.
+
+    Only so are chances of counts uniform for everyone where the forecast is true (randomised PIT:
+    Czado, Gneiting & Held 2009); by mid-p a group that often does nothing has none below a half.
+    """
+    lower, upper = said.log_tails(seen.active, seen.low, seen.high)
+    mass = np.exp(said.log_likelihood(seen.active, seen.low, seen.high).astype(np.float64))
+    shift = (np.random.default_rng(seed).random(mass.shape) - 0.5) * mass
+    below, above = np.exp(lower, dtype=np.float64), np.exp(upper, dtype=np.float64)
+    odds = np.log(np.maximum(below + shift, LEAST_LEFT * below))
+    odds -= np.log(np.maximum(above - shift, LEAST_LEFT * above))
+    return np.where(seen.mask, odds, np.nan).astype(np.float32)
 
 
 def deviations(odds: NDArray[np.float32], maps: Sequence[CentralMap]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logit
 
-from anomaly.likelihoods.hurdle import SCALE_OF_SD, HurdleLogistic
+from anomaly.likelihoods.forecast import Families, Forecast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ SPREAD_PRIOR = 12.0  # observations that everyone's spread is worth
 CUT = 3.0  # deviations beyond which a size is cut before it is learnt
 SPREAD_FLOOR = 0.3  # a user's spread is never held to be less than this share of everyone's
 RATE_EDGE = 2e-4  # no rate is held to be closer to 0 or 1
-ALWAYS = np.float32(30.0)  # logit of the rate of a metric without hurdle
+ALWAYS = np.float32(80.0)  # logit of the rate of a metric without hurdle: beyond every tail told
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class TwinPrior:
 
     rate: share of steps with activity; shape: size less the user's own level; spread: deviation of
     sizes about the user's slot; level and level_spread: of users' mean sizes.
-    tick: (metrics,) linked resolution, under which no spread falls.
+    tick: (metrics,) linked resolution, under which no spread falls. families: laws of the sizes.
     """
 
     rate: NDArray[np.float32]
@@ -46,6 +46,7 @@ class TwinPrior:
     level: NDArray[np.float32]
     tick: NDArray[np.float32]
     hurdle: NDArray[np.bool_]
+    families: Families
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,12 @@ class TwinForecast:
     active_logit: NDArray[np.float32]
     location: NDArray[np.float32]
     spread: NDArray[np.float32]
+    families: Families
 
-    def likelihood(self) -> HurdleLogistic:
+    def likelihood(self) -> Forecast:
         """As a distribution."""
-        return HurdleLogistic(self.active_logit, self.location, self.spread * SCALE_OF_SD)
+        widths = np.array(self.families.widths, np.float32)
+        return Forecast(self.active_logit, self.location, self.spread * widths, self.families)
 
 
 def fit_prior(
@@ -93,6 +96,7 @@ def fit_prior(
     mask: NDArray[np.bool_],
     hurdle: NDArray[np.bool_],
     tick: NDArray[np.float32],
+    families: Families,
 ) -> TwinPrior:
     """Learn what everyone does.
 
@@ -126,7 +130,7 @@ def fit_prior(
     spread = np.maximum(spread, np.maximum(tick, 1e-6))
     return TwinPrior(
         np.clip(rate, RATE_EDGE, 1 - RATE_EDGE).astype(np.float32), shape.astype(np.float32), spread.astype(np.float32),
-        level.astype(np.float32), tick, hurdle,
+        level.astype(np.float32), tick, hurdle, families,
     )  # fmt: skip
 
 
@@ -136,7 +140,7 @@ def forecast(state: TwinState, prior: TwinPrior, slot: NDArray[np.int16]) -> Twi
     rows = np.arange(len(slot))[:, None]
     active_logit = np.where(prior.hurdle, logit(rate), ALWAYS).astype(np.float32)
     wide = np.broadcast_to(spread[:, None, :], (*slot.shape, spread.shape[-1]))
-    return TwinForecast(active_logit[rows, slot], size[rows, slot], wide)
+    return TwinForecast(active_logit[rows, slot], size[rows, slot], wide, prior.families)
 
 
 def levels(state: TwinState, prior: TwinPrior) -> NDArray[np.float32]:

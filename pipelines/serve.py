@@ -13,9 +13,11 @@ import uvicorn
 from anomaly.exceptions import SettingsError
 from anomaly.telemetry.collector import build_registry
 from anomaly.web.app import create_app
+from pipelines.jobs.train import load_model
 from pipelines.schedule import Children, Scheduler
 
 if TYPE_CHECKING:
+    from anomaly.model import Model
     from pipelines.services import Services
 
 DRAIN_SECONDS = 5  # requests that are under way at SIGTERM may take so long
@@ -35,7 +37,12 @@ def serve(
         return scheduler.leads
 
     registry = build_registry(services.store, leads)
-    app = create_app(services.store, services.settings, registry, leads)
+
+    def model() -> Model | None:
+        champion = services.store.models.champion()
+        return None if champion is None else load_model(services, champion)
+
+    app = create_app(services.store, services.settings, registry, leads, model)
     listening = _listen(host, port)
     server = uvicorn.Server(
         uvicorn.Config(

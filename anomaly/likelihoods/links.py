@@ -47,6 +47,11 @@ class Links:
         ]
         return cls(kinds, np.array(ticks, dtype=np.float32), np.array([k == "log" for k in kinds]))
 
+    def only(self, metric: int) -> Links:
+        """Those of one metric."""
+        one = slice(metric, metric + 1)
+        return Links(self.kinds[one], self.ticks[one], self.hurdle[one])
+
     def active(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(..., metrics): True where there is a size to speak of."""
         return mask & (~self.hurdle | (values > 0))
@@ -60,6 +65,24 @@ class Links:
             low[..., metric], high[..., metric] = self._bounds(
                 kind, values[..., metric], self.ticks[metric]
             )
+        return low, high
+
+    def censored(
+        self, low: NDArray[np.float32], high: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same ends, infinite where nothing lies beyond: a count of 1 stands for all below 1.5,
+        a share at the edge for all beyond it. So the probabilities of all values sum to 1.
+        """
+        low, high = low.copy(), high.copy()
+        nothing, everything = np.zeros(1, np.float32), np.ones(1, np.float32)
+        for metric, kind in enumerate(self.kinds):
+            if kind == "identity":
+                continue
+            first, _ = self._bounds(kind, nothing, self.ticks[metric])
+            low[..., metric][low[..., metric] <= first] = -np.inf
+            if kind == "logit":
+                _, last = self._bounds(kind, everything, self.ticks[metric])
+                high[..., metric][high[..., metric] >= last] = np.inf
         return low, high
 
     @staticmethod

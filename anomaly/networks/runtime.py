@@ -52,25 +52,29 @@ class Network:
     def read(
         self, inputs: NDArray[np.float32], current: NDArray[np.float32], memory: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One pass over the steps.
+        """One pass over the steps: a whole day of them, if the network is one that is `by_day`.
 
         Args: inputs (users, steps, features); current (users, steps, 2 metrics); memory.
-        Returns: corrections (users, steps, 2, metrics, OUTPUTS), memory after the last step.
+        Returns: corrections (heads, users, steps, 2, metrics, OUTPUTS), one for each of the network's
+        heads, and memory after the last step.
         """
         users, steps = inputs.shape[:2]
-        out = np.empty((users, steps, 2 * self.spec.metrics * features.OUTPUTS), dtype=np.float32)
+        heads = len(self.spec.heads)
+        size = 2 * self.spec.metrics * features.OUTPUTS
+        out = np.empty((heads, users, steps, size), dtype=np.float32)
         after = np.empty_like(memory)
         for first in range(0, users, self.spec.batch):
             part = slice(first, min(first + self.spec.batch, users))
             feed = {"inputs": self._padded(inputs[part]), "current": self._padded(current[part])}
             for i, name in enumerate(self._memory):
                 feed[name] = self._padded(memory[part, i])
-            said, *states = self._session.run(None, feed)
+            told = self._session.run(None, feed)
             count = part.stop - part.start
-            out[part] = said[:count]
-            for i, state in enumerate(states):
+            for head, said in enumerate(told[:heads]):
+                out[head, part] = said[:count]
+            for i, state in enumerate(told[heads:]):
                 after[part, i] = state[:count]
-        shape = (users, steps, 2, self.spec.metrics, features.OUTPUTS)
+        shape = (heads, users, steps, 2, self.spec.metrics, features.OUTPUTS)
         return out.reshape(shape), after
 
     def _padded(self, array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,30 +1,33 @@
-"""Training with Keras: the only module that imports TensorFlow.
+"""Training with Keras: this module and `layers` alone import TensorFlow.
 
 Back-propagation through time is truncated (Williams & Peng 1990): a sequence is read in pieces of
-`truncate_steps`, the memory is carried from piece to piece, gradients are not. Gradients are scaled
-to `clip_norm` (Pascanu et al. 2013). Training is bounded by steps, so that it is reproducible, and
-ends early when later history is no longer forecast better.
+`truncate_steps`, the memory is carried from piece to piece, gradients are not. A network that is
+given whole days (`NetworkSpec.by_day`) is trained on pieces of whole days; where a day is longer
+than `truncate_steps`, gradients are cut within it. Gradients are scaled to `clip_norm` (Pascanu et
+al. 2013). Training is bounded by steps, so that it is reproducible, and ends early when later
+history is no longer forecast better.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anomaly import features
-from anomaly.networks.spec import STATES, NetworkSpec
+from anomaly.exceptions import DataError
+from anomaly.networks.export import to_onnx
+from anomaly.networks.loss import negative_log_likelihood
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from anomaly.features import Observed
+    from anomaly.likelihoods.forecast import Families
+    from anomaly.networks.spec import NetworkSpec
     from anomaly.settings import ModelSettings
     from anomaly.twin import TwinForecast
 
@@ -33,7 +36,7 @@ THREADS = 2  # fixed: the order of sums, and so the last digit, depends on it
 EVALUATE_EVERY = 20  # gradient steps between looks at later history
 PIECES = 4  # pieces of truncate_steps in a training sequence
 VALIDATION_USERS = 256
-MIN_WIDTH = 1e-6
+OPEN = np.float32(1e4)  # deviations: nothing lies beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ class TrainingData:
     """History ready for the network, (users, steps, ...) throughout.
 
     inputs: features; current: deviations of the same step; low, high: the observed interval in the
-    twin's deviations; active, mask, hurdle_logit: see HurdleLogistic.
-    train_steps: steps before it train, those after it validate.
+    twin's deviations, infinite ones cut to OPEN; location, spread: the twin's, on the linked scale.
+    train_steps: steps before it train, those after it validate. families: see `loss`. days: local days as (first, last)
+    step, last exclusive; needed by networks that are given whole days.
     """
 
     inputs: NDArray[np.float16]
@@ -52,19 +56,24 @@ class TrainingData:
     active: NDArray[np.bool_]
     mask: NDArray[np.bool_]
     active_logit: NDArray[np.float32]
+    location: NDArray[np.float32]
+    spread: NDArray[np.float32]
     train_steps: int
+    families: Families
+    days: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(
         cls, inputs: NDArray[np.float16], current: NDArray[np.float32], seen: Observed,
-        said: TwinForecast, train_steps: int,
+        said: TwinForecast, train_steps: int, days: Sequence[tuple[int, int]],
     ) -> TrainingData:  # fmt: skip
         """Put the observed intervals into the twin's deviations."""
         return cls(
             inputs, current,
-            ((seen.low - said.location) / said.spread).astype(np.float32),
-            ((seen.high - said.location) / said.spread).astype(np.float32),
-            seen.active, seen.mask, said.active_logit, train_steps,
+            np.clip((seen.low - said.location) / said.spread, -OPEN, OPEN),
+            np.clip((seen.high - said.location) / said.spread, -OPEN, OPEN),
+            seen.active, seen.mask, said.active_logit, said.location, said.spread, train_steps,
+            said.families, tuple(days),
         )  # fmt: skip
 
     def piece(
@@ -81,6 +90,8 @@ class TrainingData:
             self.active,
             self.mask,
             self.active_logit,
+            self.location,
+            self.spread,
         )
         return [array[at].astype(np.float32) for array in arrays]
 
@@ -98,61 +109,83 @@ class Trained:
     stopped: str
 
 
-def build(spec: NetworkSpec) -> Any:
-    """The Keras model: (inputs, current, memory...) -> (corrections, memory...).
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How history is cut into what the network is trained on, in steps.
 
-    Corrections are (users, steps, 2, metrics, OUTPUTS): first each metric by itself, then each given
-    those before it in the same step (a masked layer, Germain et al. 2015). Both start at zero: an
-    untrained network says what the twin says.
+    spell: what the network is given at once, None: a whole piece. piece: what gradients flow back
+    through; pieces: in a training sequence. starts: where training sequences may begin. lead, later:
+    (first, length) of what is read before validation, and of validation.
     """
-    import keras
 
+    spell: int | None
+    piece: int
+    pieces: int
+    starts: NDArray[np.int64]
+    lead: tuple[int, int]
+    later: tuple[int, int]
+
+    @classmethod
+    def of(cls, data: TrainingData, spec: NetworkSpec, truncate_steps: int) -> Cut:
+        """Cut anywhere, or between days.
+
+        Raises: DataError if the network needs whole days and history has none on either side.
+        """
+        users, steps = data.mask.shape[:2]
+        wanted = max(4 * truncate_steps, 200_000 // min(users, VALIDATION_USERS))
+        if not spec.by_day:
+            piece = min(truncate_steps, data.train_steps)
+            pieces = min(PIECES, data.train_steps // piece)
+            starts = np.arange(data.train_steps - pieces * piece + 1)
+            later = (data.train_steps, min(steps - data.train_steps, wanted))
+            return cls(None, piece, pieces, starts, (data.train_steps - piece, piece), later)
+        day = _usual_day(data.days)
+        before = _runs(data.days, day, 0, data.train_steps)
+        after = _runs(data.days, day, data.train_steps, steps)
+        if not (before and after):
+            raise DataError(
+                f"history: {len(data.days)} days, of which {len(before)} whole ones to learn from and "
+                f"{len(after)} to validate on; mapping = {spec.mapping!r} with bidirectional = "
+                f"{str(spec.bidirectional).lower()} needs both. Import earlier data, or set mapping = "
+                "'many-to-many' and bidirectional = false."
+            )
+        longest = max(before.values())
+        per = min(max(1, truncate_steps // day), longest)
+        pieces = min(PIECES, longest // per)
+        fitting = [first for first, run in before.items() if run >= pieces * per]
+        lead = max(first for first, run in before.items() if run >= per)
+        first = max(after, key=lambda start: after[start])
+        length = min(after[first], max(1, wanted // day)) * day
+        return cls(day, per * day, pieces, np.array(fitting), (lead, per * day), (first, length))
+
+
+def _usual_day(days: Sequence[tuple[int, int]]) -> int:
+    """The commonest length of a day: days on which the clock changes are not learnt from."""
+    lengths, counts = np.unique([last - first for first, last in days], return_counts=True)
+    return int(lengths[counts.argmax()])
+
+
+def _runs(days: Sequence[tuple[int, int]], usual: int, first: int, last: int) -> dict[int, int]:
+    """Where usual days within [first, last) begin, and how many follow each other from there."""
+    found: dict[int, int] = {}
+    for start, end in reversed(days):
+        if end - start == usual and first <= start and end <= last:
+            found[start] = 1 + found.get(end, 0)
+    return found
+
+
+def build(spec: NetworkSpec, truncate_steps: int | None = None) -> Any:
+    """The Keras model of `anomaly.networks.layers.build`, with the threads that training takes."""
     _fix_threads()
-    given = keras.Input((None, spec.features), name="inputs")
-    current = keras.Input((None, 2 * spec.metrics), name="current")
-    memories = [keras.Input((spec.units,), name=f"memory_{i}") for i in range(spec.state_arrays)]
-    hidden, after = given, []
-    for layer in range(spec.layers):
-        width = STATES[spec.cell]
-        before = memories[layer * width : (layer + 1) * width]
-        if spec.cell == "feedforward":
-            hidden = keras.layers.Dense(spec.units, activation="tanh", name=f"cell_{layer}")(hidden)
-            continue
-        kind = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[
-            spec.cell
-        ]
-        cell = kind(spec.units, return_sequences=True, return_state=True, name=f"cell_{layer}")
-        hidden, *states = cell(hidden, initial_state=before if width > 1 else before[0])
-        after += states
-    size = 2 * spec.metrics * features.OUTPUTS
-    said = keras.layers.Dense(size, kernel_initializer="zeros", name="corrections")(hidden)
-    earlier = keras.layers.Dense(
-        size, use_bias=False, kernel_initializer="zeros", name="given_earlier",
-        kernel_constraint=_only_earlier(spec.metrics),
-    )(current)  # fmt: skip
-    out = keras.layers.Add(name="sum")([said, earlier])
-    return keras.Model([given, current, *memories], [out, *after], name="forecaster")
+    from anomaly.networks import layers
+
+    return layers.build(spec, truncate_steps)
 
 
 def call(model: Any, given: list[Any], *, training: bool = False) -> list[Any]:
-    """Corrections and memories; Keras unpacks a list of one, this does not."""
+    """Words and memories; Keras unpacks a list of one, this does not."""
     out = model(given, training=training)
     return list(out) if isinstance(out, list | tuple) else [out]
-
-
-def _only_earlier(metrics: int) -> Any:
-    """A constraint that lets a metric see only those before it, and only in the second half."""
-    import keras
-
-    allowed = np.zeros((2, metrics, 2, metrics, features.OUTPUTS), dtype=np.float32)
-    for metric in range(metrics):
-        allowed[:, :metric, 1, metric, :] = 1
-    mask = keras.ops.convert_to_tensor(allowed.reshape(2 * metrics, -1))
-
-    def constrain(kernel: Any) -> Any:
-        return kernel * mask
-
-    return constrain
 
 
 def train(
@@ -170,16 +203,17 @@ def train(
     import tensorflow as tf
 
     keras.utils.set_random_seed(seed)
-    model = build(spec)
+    model = build(spec, settings.truncate_steps)
     optimizer = keras.optimizers.Adam(settings.learning_rate, global_clipnorm=settings.clip_norm)
-    step, evaluate = _functions(tf, model, optimizer, spec)
-    validation = _validation(data, settings.truncate_steps)
+    cut = Cut.of(data, spec, settings.truncate_steps)
+    step, evaluate = functions(tf, model, optimizer, spec, data.families, cut.spell)
+    validation = _validation(data, cut)
     twin_loss = best = _mean_loss(evaluate, validation, spec)
     good, stale, taken, stopped = model.get_weights(), 0, 0, "steps"
-    for batch in _batches(data, settings, seed):
+    for batch in _batches(data, cut, settings.batch, seed):
         memory = [np.zeros((len(batch[0][0]), spec.units), np.float32)] * spec.state_arrays
         for piece in batch:
-            loss, memory = step(piece, memory)
+            loss, memory, _ = step(piece, memory)
             taken += 1
             advance(1)
             if not np.isfinite(float(loss)):
@@ -199,7 +233,7 @@ def train(
             break
     advance(settings.steps - taken)
     model.set_weights(good)
-    return Trained(_onnx(model, spec), float(best), float(twin_loss), taken, stopped)
+    return Trained(to_onnx(model, spec), float(best), float(twin_loss), taken, stopped)
 
 
 def _fix_threads() -> None:
@@ -215,83 +249,84 @@ def _fix_threads() -> None:
             raise
 
 
-def _functions(tf: Any, model: Any, optimizer: Any, spec: NetworkSpec) -> tuple[Any, Any]:
-    """A gradient step and an evaluation, both (piece, memory) -> (loss, memory)."""
+def functions(
+    tf: Any, model: Any, optimizer: Any, spec: NetworkSpec, families: Families, spell: int | None
+) -> tuple[Any, Any]:
+    """A gradient step and an evaluation: (piece, memory) -> (loss, memory).
+
+    spell: steps that the network is given at once; None: the whole piece. The step's loss is a mean
+    over known values, and it also returns the norm of its gradient before clipping; the evaluation's
+    is a sum, beside the number of known values.
+    """
 
     def loss_of(piece: Any, memory: Any, training: bool) -> Any:
-        out, *after = call(model, [piece[0], piece[1], *memory], training=training)
-        return _loss(tf, out, piece, spec.metrics), after
+        out = call(model, [piece[0], piece[1], *memory], training=training)
+        words, after = out[: len(spec.heads)], out[len(spec.heads) :]
+        losses = [negative_log_likelihood(tf, word, piece, families) for word in words]
+        return tf.add_n([total for total, _ in losses]) / len(losses), losses[0][1], after
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def loss_over(piece: Any, memory: Any, training: bool) -> Any:
+        """The same, spell by spell."""
+        if spell is None or piece[0].shape[1] == spell:
+            return loss_of(piece, memory, training)
+        shape = tf.shape(piece[0])
+        spells = [tf.reshape(a, (shape[0], -1, spell, *a.shape[2:])) for a in piece]
+
+        def read(place: Any, total: Any, known: Any, memory: Any) -> Any:
+            more, count, after = loss_of([a[:, place] for a in spells], memory, training)
+            return place + 1, total + more, known + count, after
+
+        start = (0, 0.0, 0.0, [tf.convert_to_tensor(state) for state in memory])
+        last = shape[1] // spell
+        _, total, known, after = tf.while_loop(lambda place, *_: place < last, read, start)
+        return total, known, after
+
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def step(piece: Any, memory: Any) -> Any:
         with tf.GradientTape() as tape:
-            (total, known), after = loss_of(piece, memory, True)
+            total, known, after = loss_over(piece, memory, True)
             loss = total / tf.maximum(known, 1.0)
         gradients = tape.gradient(loss, model.trainable_variables)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
         optimizer.apply(
             [tf.where(finite, g, tf.zeros_like(g)) for g in gradients], model.trainable_variables
         )
-        return loss, after
+        return loss, after, tf.linalg.global_norm(gradients)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def evaluate(piece: Any, memory: Any) -> Any:
-        return loss_of(piece, memory, False)
+        return loss_over(piece, memory, False)
 
     return step, evaluate
 
 
-def _loss(tf: Any, out: Any, piece: Any, metrics: int) -> Any:
-    """Negative log-likelihood of HurdleLogistic, summed, and how many values it speaks of.
-
-    Half of it is of each metric by itself, half of each given those before it.
-    """
-    _, _, low, high, active, mask, active_logit = piece
-    shape = tf.shape(out)
-    out = tf.reshape(out, (shape[0], shape[1], 2, metrics, features.OUTPUTS))
-    out = tf.clip_by_value(out, -features.MAX_CORRECTION, features.MAX_CORRECTION)
-    scale = tf.exp(
-        tf.clip_by_value(out[..., 2], -features.MAX_WIDENING, features.MAX_WIDENING)
-    ) * float(np.sqrt(3) / np.pi)
-    a = (low[:, :, None] - out[..., 1]) / scale
-    b = (high[:, :, None] - out[..., 1]) / scale
-    width = tf.maximum(b - a, MIN_WIDTH)
-    size = tf.math.log_sigmoid(b) + tf.math.log_sigmoid(-a) + tf.math.log(-tf.math.expm1(-width))
-    logit = active_logit[:, :, None] + out[..., 0]
-    happened = active[:, :, None]
-    likelihood = happened * (tf.math.log_sigmoid(logit) + tf.where(happened > 0, size, 0.0))
-    likelihood += (1 - happened) * tf.math.log_sigmoid(-logit)
-    return -tf.reduce_sum(likelihood * mask[:, :, None]) / 2, tf.reduce_sum(mask)
-
-
 def _batches(
-    data: TrainingData, settings: ModelSettings, seed: int
+    data: TrainingData, cut: Cut, batch: int, seed: int
 ) -> Iterator[list[list[NDArray[Any]]]]:
     """Batches of sequences from random users and starts, each cut into pieces."""
     generator = np.random.default_rng(seed)
     users = len(data.mask)
-    length = min(settings.truncate_steps, data.train_steps)
-    pieces = min(PIECES, data.train_steps // length)
     weight = data.mask[:, : data.train_steps].any(2).sum(1).astype(float)
     weight = weight / weight.sum()
     while True:
-        rows = generator.choice(users, settings.batch, p=weight)
-        starts = generator.integers(0, data.train_steps - pieces * length + 1, settings.batch)
-        yield [data.piece(rows, starts + i * length, length) for i in range(pieces)]
+        rows = generator.choice(users, batch, p=weight)
+        starts = cut.starts[generator.integers(0, len(cut.starts), batch)]
+        yield [data.piece(rows, starts + i * cut.piece, cut.piece) for i in range(cut.pieces)]
 
 
 def _validation(
-    data: TrainingData, warm_up: int
+    data: TrainingData, cut: Cut
 ) -> list[tuple[list[NDArray[Any]], list[NDArray[Any]]]]:
     """Later history, a group of users at a time: a warm-up piece and the piece that counts."""
-    users, steps = data.mask.shape[:2]
+    users = len(data.mask)
     rows = np.unique(np.linspace(0, users - 1, min(users, VALIDATION_USERS)).astype(np.int64))
-    lead = min(warm_up, data.train_steps)
-    length = min(steps - data.train_steps, max(4 * warm_up, 200_000 // len(rows)))
     parts = []
     for group in np.array_split(rows, max(1, len(rows) // 64)):
-        first = np.full(len(group), data.train_steps, dtype=np.int64)
-        parts.append((data.piece(group, first - lead, lead), data.piece(group, first, length)))
+        lead, later = (
+            data.piece(group, np.full(len(group), first, dtype=np.int64), length)
+            for first, length in (cut.lead, cut.later)
+        )
+        parts.append((lead, later))
     return parts
 
 
@@ -299,72 +334,7 @@ def _mean_loss(evaluate: Any, validation: Any, spec: NetworkSpec) -> float:
     total = known = 0.0
     for lead, part in validation:
         memory = [np.zeros((len(lead[0]), spec.units), np.float32)] * spec.state_arrays
-        _, memory = evaluate(lead, memory)
-        (loss, count), _ = evaluate(part, memory)
+        _, _, memory = evaluate(lead, memory)
+        loss, count, _ = evaluate(part, memory)
         total, known = total + float(loss), known + float(count)
     return total / max(known, 1.0)
-
-
-def _onnx(model: Any, spec: NetworkSpec) -> bytes:
-    """The network as ONNX; LSTM becomes one fused operator there."""
-    example = [
-        np.zeros((1, 2, spec.features), np.float32),
-        np.zeros((1, 2, 2 * spec.metrics), np.float32),
-        *[np.zeros((1, spec.units), np.float32)] * spec.state_arrays,
-    ]
-    model(example)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        model.export(path, format="onnx", verbose=False)
-        return _renamed(path.read_bytes())
-
-
-def _renamed(exported: bytes) -> bytes:
-    """Inner names numbered in order: the exporter counts them up over a process's life, and the same
-    network must give the same bytes whenever it was trained.
-    """
-    import onnx
-
-    model = onnx.load_from_string(exported)
-    graph = model.graph
-    kept = {value.name for value in (*graph.input, *graph.output)}
-    names: dict[str, str] = {"": ""}
-
-    def name_of(old: str) -> str:
-        return old if old in kept else names.setdefault(old, f"v{len(names)}")
-
-    _rename(graph, name_of)
-    for number, output in enumerate(graph.output):
-        _rename_value(graph, output.name, f"said_{number}")
-        output.name = f"said_{number}"
-    graph.name, graph.doc_string = "forecaster", ""
-    model.producer_version = model.doc_string = ""
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def _rename(graph: Any, name_of: Callable[[str], str]) -> None:
-    """Rename tensors and nodes, those of loop bodies too."""
-    for number, node in enumerate(graph.node):
-        node.name, node.doc_string = f"n{number}", ""
-        node.input[:] = [name_of(name) for name in node.input]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _rename(attribute.g, name_of)
-                for value in (*attribute.g.input, *attribute.g.output):
-                    value.name = name_of(value.name)
-        node.output[:] = [name_of(name) for name in node.output]
-    for tensor in graph.initializer:
-        tensor.name, tensor.doc_string = name_of(tensor.name), ""
-    ordered = sorted(graph.initializer, key=lambda tensor: int(tensor.name[1:]))
-    del graph.value_info[:], graph.initializer[:]
-    graph.initializer.extend(ordered)
-    for value in (*graph.input, *graph.output):
-        for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_param:
-                dimension.dim_param = name_of(dimension.dim_param)
-
-
-def _rename_value(graph: Any, old: str, new: str) -> None:
-    for node in graph.node:
-        node.input[:] = [new if name == old else name for name in node.input]
-        node.output[:] = [new if name == old else name for name in node.output]

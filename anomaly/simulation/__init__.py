@@ -2,10 +2,10 @@
 
 `make_world(users=240, months=4, seed=1)` gives observations, what is known of users and days, and
 the incidents; `judge(world.incidents, flags, month_start, month_end, users=240)` holds flags
-against them.
+against them, `ranking` scores.
 """
 
-from anomaly.simulation.judge import Judgement, judge
+from anomaly.simulation.judge import Judgement, Ranking, judge, ranking
 from anomaly.simulation.world import World, make_world
 
-__all__ = ["Judgement", "World", "judge", "make_world"]
+__all__ = ["Judgement", "Ranking", "World", "judge", "make_world", "ranking"]

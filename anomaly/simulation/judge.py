@@ -1,17 +1,20 @@
-"""Which planted incidents were found, and what was flagged besides."""
+"""Which planted incidents were found, what was flagged besides, and how well scores rank."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from anomaly.exceptions import DataError
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
 
     from anomaly.records import Flag
 
@@ -44,6 +47,22 @@ class Judgement:
     def found(self) -> int:
         """Those of them that a flag overlaps."""
         return int(self.incidents["found"].sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Average precision by the highest score of each user-day (UTC), and of each user.
+
+    A user-day counts as attacked where an incident overlaps it, a user where one overlaps the span.
+    NaN where all or none are attacked.
+    """
+
+    user_days: int
+    attacked_user_days: int
+    ap_user_days: float
+    users: int
+    attacked_users: int
+    ap_users: float
 
 
 def judge(
@@ -79,6 +98,55 @@ def judge(
         months = max(1, round((span[1] - span[0]).total_seconds() / 86_400 / DAYS_PER_MONTH))
         rate = 1_000 * false_flags / (users * months)
     return Judgement(judged, by_kind, len(raised), false_flags, rate)
+
+
+def ranking(
+    incidents: pd.DataFrame,
+    scores: pd.DataFrame,
+    month_start: dt.datetime,
+    month_end: dt.datetime,
+    users: Collection[str],
+) -> Ranking:
+    """Judge scores without any threshold.
+
+    Args: incidents: as in World. scores: user_id, observed_at, score. month_start, month_end: aware,
+        UTC midnights, end exclusive. users: who is judged; a day without a score has 0.
+    """
+    start, end = pd.Timestamp(month_start), pd.Timestamp(month_end)
+    names = pd.Index(sorted(users))
+    days = (end - start).days
+    inside = scores[(scores["observed_at"] >= start) & (scores["observed_at"] < end)]
+    row = names.get_indexer(pd.Index(inside["user_id"].astype(str)))
+    day = (inside["observed_at"] - start).dt.days.to_numpy()
+    highest = np.zeros((len(names), days))
+    known = row >= 0
+    np.maximum.at(highest, (row[known], day[known]), inside["score"].to_numpy()[known])
+    attacked = np.zeros((len(names), days), dtype=np.bool_)
+    planted = _within(incidents, start, end)
+    for user, begin, until in zip(
+        names.get_indexer(pd.Index(planted["user_id"].astype(str))),
+        (planted["start"] - start).dt.days,
+        -(start - planted["end"]).dt.days,  # rounded up: the end is exclusive
+        strict=True,
+    ):
+        if user >= 0:
+            attacked[user, max(begin, 0) : until] = True
+    by_user = np.asarray(attacked.any(axis=1), dtype=np.bool_)
+    return Ranking(
+        attacked.size, int(attacked.sum()), average_precision(attacked.ravel(), highest.ravel()),
+        len(names), int(by_user.sum()), average_precision(by_user, highest.max(axis=1)),
+    )  # fmt: skip
+
+
+def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Mean precision at each positive, by falling score; ties share one threshold. (n,) each."""
+    if positive.all() or not positive.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # of each group of ties
+    hits = np.cumsum(positive[order])[last]
+    gained = np.diff(hits, prepend=0) / positive.sum()
+    return float(np.sum(gained * hits / (last + 1)))
 
 
 def _frame(flags: Sequence[Flag] | pd.DataFrame) -> pd.DataFrame:

@@ -143,7 +143,8 @@ class _Families:
         )
         self.calibration = GaugeMetricFamily(
             "anomaly_calibration_error",
-            "How far the tail probabilities of the model in use are from what was seen; 0 is none.",
+            "How far tail probabilities of the model in use are certainly off, as |log10| of the worst "
+            "group's ratio; 0 is none, 0.18 a factor of 1.5.",
         )
         self.precision = GaugeMetricFamily(
             "anomaly_flag_precision", "The share of judged flags that analysts called real."

@@ -1,34 +1,34 @@
-"""A budget of false flags, or a chance tail: the level that history's highest values rarely reach.
+"""A budget of false flags: the level that a user's month passes so often where all is well.
 
-The highest evidence of each user and block of time follows a Gumbel law (Gumbel 1958), fitted to its
-middle by quantiles, out of reach of the incidents that history holds.
+Blocks are months, as flags are: an incident of a week in a world of windows as long would count in
+two of the weeks and is one flag. The law is fitted to the middle and carried on: what history's tail
+holds beyond it may be incidents, of which nobody told.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+from anomaly.panel import DAY_SECONDS
+from anomaly.thresholds.blocks import Gumbel, maxima
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-QUANTILES = (0.5, 0.6, 0.7, 0.8)  # above them lie the incidents that history holds
-LEAST_SPREAD = 0.05
+MONTH = 30.44 * DAY_SECONDS
+ENOUGH = 100  # user-months; of fewer, weeks are taken: more blocks for a steadier law
+WEEKS = 4
 
 
-def level_for(maxima: NDArray[np.float32], chance: float) -> float:
-    """The evidence that a block's maximum exceeds with this chance.
+def level(
+    evidence: NDArray[np.float32], seen: NDArray[np.bool_], step: int, per_1000: float
+) -> float:
+    """The evidence that this many of 1,000 user-months reach.
 
-    Args: maxima: the highest evidence of each block in history, at least one. chance: in (0, 1).
+    Args: evidence (users, steps) of later history; seen: where a user was present; step: seconds.
     """
-    found = np.asarray(maxima, dtype=np.float64)
-    quantiles = [q for q in QUANTILES if (1 - q) * len(found) >= 2] or [0.5]
-    at = -np.log(-np.log(np.array(quantiles)))
-    values = np.quantile(found, quantiles)
-    if len(quantiles) > 1:
-        scale, place = np.polyfit(at, values, 1)
-    else:
-        scale, place = LEAST_SPREAD, float(values[0])
-    scale = max(float(scale), LEAST_SPREAD)
-    return float(place - scale * np.log(-np.log1p(-min(chance, 0.9))))
+    month, steps = MONTH / step, evidence.shape[1]
+    block = month if seen.sum() >= ENOUGH * month else month / WEEKS
+    block = steps / max(1, round(steps / block))  # blocks of equal length fill the history
+    return Gumbel.fit(maxima(evidence, seen, block)).level(per_1000 / 1000 * block / month)

@@ -6,6 +6,7 @@ Nothing it serves makes a browser ask another machine for anything, and the head
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +20,9 @@ from anomaly.exceptions import AnomalyError, SourceError
 from anomaly.ports import WebStore
 from anomaly.settings import Settings
 from anomaly.web import api, assets, pages
+
+if TYPE_CHECKING:
+    from anomaly.model import Model
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -38,11 +42,13 @@ def create_app(
     settings: Settings,
     registry: CollectorRegistry,
     leader: Callable[[], bool],
+    model: Callable[[], Model | None] = lambda: None,
 ) -> FastAPI:
     """Put the application together; reads nothing until it is asked.
 
     Args: registry: what /metrics renders, filled by the caller.
         leader: whether this process holds the scheduler's lease; /readyz says so.
+        model: reads the model in use, or None where there is none; asked by its page alone.
     """
     app = FastAPI(
         title="anomaly",
@@ -54,7 +60,7 @@ def create_app(
     )
     renderer = pages.Renderer(settings.grid.timezone)
     app.include_router(assets.router())
-    app.include_router(pages.router(store, renderer))
+    app.include_router(pages.router(store, renderer, model))
     app.include_router(api.router(store))
     _add_probes(app, store, registry, leader)
     _add_errors(app, renderer)

@@ -1,9 +1,9 @@
-"""The pages an analyst reads: a month, a user's month, a flag."""
+"""The pages an analyst reads: a month, a user's month, a flag, the model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException, Query
@@ -17,6 +17,9 @@ from anomaly.ports import FlagFilter, FlagRow, RunRow, WebStore
 from anomaly.records import SEVERITIES, STATUSES
 from anomaly.web import assets, views, words
 from anomaly.web.api import checked
+
+if TYPE_CHECKING:
+    from anomaly.model import Model
 
 USERS = 12  # on one page of their table
 FLAGS = 25
@@ -56,8 +59,8 @@ class Renderer:
         return HTMLResponse(self._templates.get_template(template).render(**values), status)
 
 
-def router(store: WebStore, renderer: Renderer) -> APIRouter:
-    """Serves /, /users/… and /flags/…."""
+def router(store: WebStore, renderer: Renderer, model: Callable[[], Model | None]) -> APIRouter:
+    """Serves /, /users/…, /flags/… and /model."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
@@ -84,6 +87,10 @@ def router(store: WebStore, renderer: Renderer) -> APIRouter:
     @routes.get("/flags/{flag_id}")
     def flag(flag_id: str) -> HTMLResponse:
         return _flag(store, renderer, flag_id)
+
+    @routes.get("/model")
+    def in_use() -> HTMLResponse:
+        return _model(renderer, model())
 
     return routes
 
@@ -151,6 +158,20 @@ def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
         comparisons=views.comparisons(row.flag),
         user_month=user_months[0].user_month if user_months else None,
         siblings=[other for other in siblings if other.flag.flag_id != flag_id],
+    )
+
+
+def _model(renderer: Renderer, model: Model | None) -> HTMLResponse:
+    if model is None:
+        raise HTTPException(404, "no model is in use yet: anomaly run --month trains one")
+    return renderer.page(
+        "model.html",
+        model=model,
+        trained=[
+            views.instant(model.summary.trained_from),
+            views.instant(model.summary.trained_to),
+        ],
+        calibration=views.calibration(model.calibration),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anomaly.calibration_report import DEPTHS, WITHIN
 from anomaly.months import zone
 from anomaly.records import FLAG_COLUMNS, SEVERITIES, Band, Flag
 from anomaly.web import words
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from anomaly.calibration_report import Calibration, Row
     from anomaly.ports import FlagRow, RunRow, UserMonthRow
 
 SMALL_GROUP = 4  # others; a cohort has five members, else everyone is the peer group
@@ -90,6 +92,72 @@ def plot(flag: Flag, band: Band, timezone: str) -> Plot:
         for i, when in enumerate(local)
     ]
     return Plot(flag, metric, data["zone"], data, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """How true tail probabilities are. `data` goes to the script as JSON; tables: a title and lines
+    of group, side and a cell for each depth (text, whether it is off).
+    """
+
+    error: float
+    factor: float
+    within: float
+    data: dict[str, Any]
+    depths: list[str]
+    tables: list[tuple[str, list[tuple[str, str, list[tuple[str, bool]]]]]]
+
+
+def calibration(found: Calibration) -> Truth | None:
+    """Lay out the table and plot of a model's calibration, or None where it was not measured."""
+    if not found.groups:
+        return None
+    lines: dict[str, dict[tuple[str, str], list[Row]]] = {}
+    for row in found.rows():
+        if row.side != "both":
+            lines.setdefault(row.kind, {}).setdefault((row.group, row.side), []).append(row)
+    data = {
+        "depths": list(DEPTHS),
+        "within": WITHIN,
+        "kinds": {
+            kind: [_curve(group, side, rows) for (group, side), rows in groups.items()]
+            for kind, groups in lines.items()
+        },
+    }
+    tables = [
+        (
+            words.GROUPS[kind],
+            [
+                (group, words.SIDES[side], [_ratio(row) for row in rows])
+                for (group, side), rows in groups.items()
+            ],
+        )
+        for kind, groups in lines.items()
+    ]
+    depths = [words.chance(depth) for depth in DEPTHS]
+    return Truth(found.error, float(10**found.error), WITHIN, data, depths, tables)
+
+
+def _curve(group: str, side: str, rows: list[Row]) -> dict[str, Any]:
+    shown = [row for row in rows if row.enough]
+    return {
+        "name": f"{group}, {words.SIDES[side]}",
+        "side": side,
+        "off": any(row.off for row in rows),
+        "promised": [row.promised for row in shown],
+        # On a scale of factors there is no place for 0: it is drawn at a tenth.
+        "ratio": [max(row.ratio, 0.1) for row in shown],
+        "label": [f"{row.observed:,} seen, {row.expected:,.0f} promised" for row in shown],
+    }
+
+
+def _ratio(row: Row) -> tuple[str, bool]:
+    return f"{row.ratio:.2f}" if row.enough else "", row.off
+
+
+def instant(seconds: int) -> dt.datetime:
+    """An instant from seconds since 1970 UTC."""
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
 
 
 def comparisons(flag: Flag) -> list[Comparison]:

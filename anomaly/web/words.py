@@ -47,6 +47,13 @@ SKIPS = {
     "failed_shard": "their part of the run failed",
 }
 _SCALES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
+GROUPS = {
+    "all": "All values",
+    "metric": "By metric",
+    "cohort": "By cohort",
+    "hour": "By local hour",
+}
+SIDES = {"upper": "too much", "lower": "too little"}
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 
 

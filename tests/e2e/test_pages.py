@@ -1,10 +1,14 @@
 """The pages in a real browser: they draw, keep to themselves, and fit a phone."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from anomaly.calibration_report import tabulate
 from anomaly.settings import Settings
 from anomaly.store import Store, open_engine, schema
 from anomaly.telemetry.collector import build_registry
@@ -19,6 +23,19 @@ TIMEOUT_MS = 20_000
 Open = Callable[..., Page]
 
 
+def model_in_use() -> Any:
+    """What the model's page shows of a model: one cohort's deviations spread too far."""
+    deviation = np.random.default_rng(0).standard_normal((20, 2_000, 2)).astype(np.float32)
+    deviation[:5] *= 1.5
+    known = np.ones(deviation.shape, dtype=bool)
+    hour = np.broadcast_to(np.arange(2_000) % 24, (20, 2_000))
+    found = tabulate(deviation, known, ("files", "logons"), ["a"] * 5 + ["b"] * 15, hour)
+    summary = SimpleNamespace(
+        users=20, trained_from=0, trained_to=86_400, validation_loss=1.0, twin_loss=1.1
+    )
+    return SimpleNamespace(version="c0ffee", summary=summary, calibration=found)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("site")
@@ -27,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = Store(engine)
     publish_month(store)
     leads = bool
-    app = create_app(store, Settings(), build_registry(store, leads), leads)
+    app = create_app(store, Settings(), build_registry(store, leads), leads, model_in_use)
     with serving(app) as address:
         yield address
     store.close()
@@ -169,3 +186,16 @@ def test_all_that_can_be_used_has_a_name(visit):
             assert (label or "").strip()
     assert page.locator("main").count() == 1
     assert page.locator("html").get_attribute("lang") == "en"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_the_model_shows_whose_chances_are_off(visit, size):
+    page = visit("/model", size)
+    expect(page.locator("[data-calibration]")).to_have_attribute("data-drawn", "")
+    assert overflow(page) <= 0
+    curves = "document.querySelector('.plot').data.map((curve) => curve.name)"
+    assert page.evaluate(curves) == ["all, too much", "all, too little"]
+    page.get_by_role("button", name="By cohort").click()
+    assert len(page.evaluate(curves)) == 4
+    page.get_by_text("By cohort", exact=True).last.click()
+    expect(page.get_by_role("region", name="By cohort")).to_contain_text("off")

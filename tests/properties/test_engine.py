@@ -38,7 +38,7 @@ def test_what_happens_later_changes_no_forecast(small_model, history, month, use
     later = changed(month, user, day * 24, 744, factor)
     before, after = (score_after(small_model, history, panel) for panel in (month, later))
     upto = np.s_[:, : day * 24]
-    for name in ("active_logit", "location", "scale"):
+    for name in ("active_logit", "location", "spread"):
         assert np.array_equal(
             getattr(before.reading.forecast, name)[upto],
             getattr(after.reading.forecast, name)[upto],

@@ -1,4 +1,4 @@
-// Draws each flag's plot from the JSON beside it. No request, no inline style, no global name.
+// Draws the plots of flags and of calibration from the JSON beside them. No request, no inline style, no global name.
 "use strict";
 
 (() => {
@@ -106,13 +106,80 @@
     );
     figure.querySelector(".tools").hidden = false;
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-    show().then(() => {
-      // The plot is described as a whole; its layers would be read out as nameless pictures.
-      document.querySelectorAll("svg.main-svg, #js-plotly-tester")
-        .forEach((layer) => layer.setAttribute("aria-hidden", "true"));
-      figure.setAttribute("data-drawn", "");
+    show().then(() => drawn(figure));
+  };
+
+  const drawn = (figure) => {
+    // The plot is described as a whole; its layers would be read out as nameless pictures.
+    document.querySelectorAll("svg.main-svg, #js-plotly-tester")
+      .forEach((layer) => layer.setAttribute("aria-hidden", "true"));
+    figure.setAttribute("data-drawn", "");
+  };
+
+  const DECADE_TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50];
+
+  const curves = (truth, kind) =>
+    truth.kinds[kind].map((curve) => {
+      const ink = colour(curve.off ? "--flagged" : "--observed");
+      return {
+        type: "scatter", mode: "lines+markers", name: curve.name, x: curve.promised, y: curve.ratio,
+        text: curve.label, hovertemplate: "%{y:.2f} (%{text})", opacity: curve.off ? 1 : 0.75,
+        line: { width: 2, color: ink, dash: curve.side === "lower" ? "dash" : "solid" },
+        marker: { size: 6, color: ink },
+      };
     });
+
+  const truthLayout = (truth, kind) => {
+    const ratios = truth.kinds[kind].flatMap((curve) => curve.ratio);
+    const reach = Math.log10(Math.max(2.5, ...ratios, ...ratios.map((ratio) => 1 / ratio))) * 1.1;
+    const rare = truth.depths[truth.depths.length - 1];
+    const aim = [1 / truth.within, truth.within];
+    return {
+      ...layout({ lower: [0], upper: [1], expected: [], observed: [], flagged: [] }, "band"),
+      annotations: [],
+      hovermode: "closest",
+      xaxis: {
+        automargin: true, type: "log", fixedrange: true, gridcolor: colour("--grid"), zeroline: false,
+        title: { text: "promised chance" }, range: [Math.log10(truth.depths[0]) + 0.2, Math.log10(rare) - 0.2],
+        tickvals: truth.depths, ticktext: truth.depths.map((depth) => `1 in ${depth > 0.002 ? Math.round(1 / depth) : `${Math.round(0.001 / depth)}k`}`),
+      },
+      yaxis: {
+        automargin: true, type: "log", fixedrange: true, gridcolor: colour("--grid"), zeroline: false,
+        title: { text: "seen / promised" }, range: [-reach, reach],
+        tickvals: DECADE_TICKS, ticktext: DECADE_TICKS.map(String),
+      },
+      shapes: [
+        {
+          type: "rect", xref: "paper", yref: "y", x0: 0, x1: 1, y0: aim[0], y1: aim[1], layer: "below",
+          fillcolor: colour("--band"), line: { width: 0 },
+        },
+        {
+          type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: 1, y1: 1, layer: "below",
+          line: { width: 1, color: colour("--expected") },
+        },
+      ],
+    };
+  };
+
+  const drawTruth = (figure) => {
+    const truth = JSON.parse(figure.querySelector("script").textContent);
+    const plot = figure.querySelector(".plot");
+    const buttons = [...figure.querySelectorAll("button[data-kind]")];
+    let kind = buttons[0].dataset.kind;
+    const show = () =>
+      Plotly.react(plot, curves(truth, kind), truthLayout(truth, kind), { displayModeBar: false, responsive: true });
+    buttons.forEach((button) =>
+      button.addEventListener("click", () => {
+        kind = button.dataset.kind;
+        buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
+        show();
+      }),
+    );
+    figure.querySelector(".tools").hidden = false;
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+    show().then(() => drawn(figure));
   };
 
   document.querySelectorAll("[data-plot]").forEach(draw);
+  document.querySelectorAll("[data-calibration]").forEach(drawTruth);
 })();
