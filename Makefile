@@ -4,6 +4,8 @@ PYTHON ?= $(or $(shell command -v python3.11),python3)
 WORKERS ?= 2
 # More for the command: make demo ARGS=--no-serve
 ARGS ?=
+# Which benchmarks `make bench` runs.
+BENCH ?= detection networks
 BIN := .venv/bin
 # What tests need of the system: each a program of the Debian package of its name.
 SYSTEM := chromium prometheus
@@ -48,8 +50,9 @@ fix: env ## mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: env ## print tables of detection quality and speed
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit; done
+bench: env ## print tables of detection and networks, quickly; in full: ARGS="--data DIR" BENCH=detection
+	@for name in $(BENCH); do echo "== $$name"; \
+	  $(BIN)/python -m benchmarks.$$name $(or $(ARGS),--quick) || exit; done
 
 build: env ## a wheel and a source archive in dist/
 	$(BIN)/python -m build --no-isolation

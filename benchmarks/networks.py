@@ -65,7 +65,7 @@ class Effort:
     """How long to look: distances, gradient steps at each at most, seeds, lengths."""
 
     distances: tuple[int, ...] = (10, 30, 100, 300, 1_000)
-    steps: tuple[int, ...] = (160, 160, 120, 100, 60)
+    steps: tuple[int, ...] = (160, 160, 140, 120, 60)
     seeds: tuple[int, ...] = (0, 1)
     reach: int = 1_000
     explosion: int = 150
@@ -91,14 +91,14 @@ def silent(users: int, steps: int) -> list[np.ndarray]:
 
 
 def trials(users: int, distance: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """A cue of +1 or -1, `distance` steps of noise, then the question; the answer is the cue."""
+    """A cue of +1 or -1, `distance` steps of noise as large, then the question; the answer is the cue."""
     rng = np.random.default_rng(seed)
     piece = silent(users, distance + 1)
     answer = rng.choice([-1.0, 1.0], size=users).astype(np.float32)
     inputs, _, low, high, _, mask = piece[:6]
     inputs[:, 0, 0] = answer
     inputs[:, -1, 1] = 1
-    inputs[:, :, 2] = rng.normal(0, 0.5, size=inputs.shape[:2])
+    inputs[:, :, 2] = rng.normal(size=inputs.shape[:2])
     low[:, -1, 0], high[:, -1, 0] = answer - 0.05, answer + 0.05
     mask[:, -1] = 1
     return piece, answer
@@ -141,12 +141,14 @@ class Learner:
 
 
 def set_gates(model: Any, units: int, longest: int) -> None:
-    """Gates that keep a memory for 1 to `longest` steps (chrono initialisation, Tallec & Ollivier 2018)."""
+    """Forget gates that keep a memory for 1 to `longest` steps (Tallec & Ollivier 2018), and input
+    gates nearly closed, so that noise does not pile up in it.
+    """
     forget = np.log(np.random.default_rng(0).uniform(1, longest, units))
     for weight in model.weights:
         if weight.path.endswith("lstm_cell/bias"):
             bias = weight.numpy()
-            bias[:units], bias[units : 2 * units] = -forget, forget
+            bias[:units], bias[units : 2 * units] = -2, forget
             weight.assign(bias)
 
 
@@ -364,13 +366,18 @@ def show_memory(effort: Effort, folder: Path) -> None:
     below.set_xticks(effort.distances, [f"{d:,}" for d in effort.distances])
     below.minorticks_off()
     below.legend(loc="center left", bbox_to_anchor=(0.0, 0.55), fontsize=9)
-    table(
-        f"Right answers, mean of {len(effort.seeds)} seeds (lowest to highest)", ["", *effort.distances],
+    rows = [
         [
-            [NAMES[c], *(f"{m:.2f} ({a:.2f}-{b:.2f})" if m > 0 else "-" for m, a, b in zip(r.mean(0), r.min(0), r.max(0), strict=True))]
-            for c, r in right.items()
-        ],
-    )  # fmt: skip
+            NAMES[cell],
+            *(
+                "-" if np.isnan(d).any() else f"{d.mean():.2f} ({d.min():.2f}-{d.max():.2f})"
+                for d in found.T
+            ),
+        ]
+        for cell, found in right.items()
+    ]
+    title = f"Right answers, mean of {len(effort.seeds)} seeds (lowest to highest)"
+    table(title, ["", *effort.distances], rows)
     saved(figure, folder, "networks-memory")
 
 

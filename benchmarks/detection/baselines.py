@@ -21,6 +21,7 @@ import pandas as pd
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.detection.layout import DAY, Laid, lay_out, runs
 
@@ -43,10 +44,11 @@ LEAST_SPREAD, LEAST_OF_ALL = (
     0.1,
 )  # of the standard deviation: half of what is seen may be one value
 SEASON_DAYS = 21  # of history, for a weekly season to be taken off
-SAMPLE = 8_000  # windows that a method learns from
+SAMPLE = 5_000  # windows that a method learns from
 CHUNK = 20_000  # windows scored at once
 LONGEST, SHORTEST, OTHERWISE = 300, 8, 64  # steps of a window on grids finer than an hour
 LEAST_CORRELATION = 0.2
+MOST_NUMBERS = 600  # in a window of all metrics; with more, it is shorter
 
 
 def detector(score: Score) -> Detect:
@@ -118,7 +120,8 @@ def residuals(laid: Laid, first: int) -> NDArray[np.float32]:
         own = np.fmax(spread, LEAST_SPREAD * np.nanstd(past, axis=1, keepdims=True))
         everyone = LEAST_OF_ALL * np.nanstd(past, axis=(0, 1), keepdims=True)
     scale = np.fmax(np.fmax(own, everyone), np.float32(1e-6))
-    return np.nan_to_num(centred / scale).astype(np.float32, copy=False)
+    found: NDArray[np.float32] = np.nan_to_num(centred / scale).astype(np.float32)
+    return found
 
 
 def _slots(laid: Laid, first: int) -> NDArray[np.int64]:
@@ -127,7 +130,7 @@ def _slots(laid: Laid, first: int) -> NDArray[np.int64]:
     if laid.step < 3_600 or not long_enough:
         return np.zeros(len(laid.times), dtype=np.int64)
     hour = laid.times.hour if laid.step < DAY else 0
-    return np.asarray(laid.times.dayofweek * 24 + hour, dtype=np.int64)
+    return np.asarray(laid.times.day_of_week * 24 + hour, dtype=np.int64)
 
 
 def robust_z(laid: Laid, first: int) -> NDArray[np.float32]:
@@ -144,7 +147,7 @@ def windowed_z(laid: Laid, first: int) -> NDArray[np.float32]:
     and deviation of the user's own sums; ranked among all users' history; given to every hour that
     the window covers; the highest length.
     """
-    slot = np.asarray(laid.times.dayofweek * 24 + laid.times.hour)
+    slot = np.asarray(laid.times.day_of_week * 24 + laid.times.hour)
     x = np.where(laid.seen[:, :, None], np.nan_to_num(laid.amounts), np.nan)
     deviation = np.empty_like(x)
     with warnings.catch_warnings():
@@ -154,7 +157,9 @@ def windowed_z(laid: Laid, first: int) -> NDArray[np.float32]:
             deviation[:, slot == hour] = x[:, slot == hour] - np.nan_to_num(middle)
         spread = np.nanstd(x[:, :first], axis=1, keepdims=True)  # NaN: no history, no deviation
     worst = np.clip(np.nan_to_num(deviation / (spread + 0.1)).max(axis=-1), 0, 8)
-    return np.max([_against_own(worst, length, first) for length in (6, 24, 72)], axis=0)[:, first:]
+    lengths = [_against_own(worst, length, first)[:, first:] for length in (6, 24, 72)]
+    highest: NDArray[np.float32] = np.max(lengths, axis=0)
+    return highest
 
 
 def _against_own(worst: NDArray[np.float32], length: int, first: int) -> NDArray[np.float32]:
@@ -166,7 +171,7 @@ def _against_own(worst: NDArray[np.float32], length: int, first: int) -> NDArray
     usual = np.sort(sums[:, WEEK_HOURS:first].ravel())
     rank = -np.log10(1 - np.searchsorted(usual, sums) / (len(usual) + 1))
     surprise = np.where(sums > usual[-1], 9 + sums - usual[-1], rank).astype(np.float32)
-    covered = surprise.copy()
+    covered: NDArray[np.float32] = surprise.copy()
     for back in range(1, length):
         np.maximum(covered[:, :-back], surprise[:, back:], out=covered[:, :-back])
     return covered
@@ -180,7 +185,7 @@ def forest(sample: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArr
 
 def components(sample: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """What the main components of windows, 90 % of their variance, cannot say (Shyu et al. 2003)."""
-    model = PCA(n_components=0.9, svd_solver="full").fit(sample)
+    model = PCA(n_components=0.9, svd_solver="covariance_eigh").fit(sample)
     return lambda rows: np.sqrt(
         ((rows - model.inverse_transform(model.transform(rows))) ** 2).sum(axis=1)
     )
@@ -188,7 +193,9 @@ def components(sample: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], N
 
 def means(sample: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Distance of windows to the nearest of 20 means (Yairi et al. 2001)."""
-    model = KMeans(min(20, len(sample)), n_init=3, random_state=0).fit(sample)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer windows that differ than means
+        model = KMeans(min(20, len(sample)), n_init=1, random_state=0).fit(sample)
     return lambda rows: model.transform(rows).min(axis=1)
 
 
@@ -200,6 +207,7 @@ def by_windows(learn: Learn) -> Score:
     def score(laid: Laid, first: int) -> NDArray[np.float32]:
         z = np.clip(residuals(laid, first), -HIGHEST_Z, HIGHEST_Z)
         length = window_length(z[:, :first], laid.step)
+        length = min(length, max(SHORTEST, MOST_NUMBERS // z.shape[2]))
         windows = np.lib.stride_tricks.sliding_window_view(z, length, axis=1)
         starts = np.argwhere(laid.seen[:, : first - length + 1])
         spread = np.random.default_rng(0).permutation(len(starts))[:SAMPLE]
@@ -228,7 +236,7 @@ def _spread_over_steps(found: NDArray[np.float32], length: int) -> NDArray[np.fl
 
 def window_length(history: NDArray[np.float32], step: float) -> int:
     """Steps of a window: 7 days, 24 hours, or the lag of the highest peak of autocorrelation."""
-    most = max(2, history.shape[1] // 8)
+    most = max(2, int(history.shape[1]) // 8)
     if step >= 3_600:
         return min(7 if step >= DAY else 24, most)
     line = np.abs(history).mean(axis=(0, 2)) if history.shape[2] > 1 else history[0, :, 0]

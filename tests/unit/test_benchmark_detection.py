@@ -1,0 +1,171 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anomaly.exceptions import SettingsError, UsageError
+from benchmarks.detection import __main__ as command
+from benchmarks.detection import report
+from benchmarks.detection.arms import ARMS, GROUPS, choose
+from benchmarks.detection.baselines import by_windows, components, robust_z, threshold
+from benchmarks.detection.judging import MEASURES
+from benchmarks.detection.layout import lay_out, runs
+from benchmarks.detection.sets import Worlds, spread
+from benchmarks.detection.store import Cost, Store, key_of
+from benchmarks.detection.versions import meaning
+
+START = pd.Timestamp("2026-01-01", tz="UTC")
+
+
+def by_name(name):
+    return next(arm for arm in ARMS if arm.name == name)
+
+
+def series(values, user="a", metric="load", step="1h"):
+    times = pd.date_range(START, periods=len(values), freq=step)
+    columns = {"user_id": user, "metric": metric, "observed_at": times, "value": values}
+    return pd.DataFrame(columns)
+
+
+def test_every_arm_has_a_name_of_its_own_a_known_group_and_one_way_to_detect():
+    names = [arm.name for arm in ARMS]
+    assert len(set(names)) == len(names)
+    assert {arm.group for arm in ARMS} == set(GROUPS)
+    for arm in ARMS:
+        assert arm.what
+        assert not (arm.override and arm.detect)
+        assert arm.override or arm.detect or arm.name == "default"
+        assert set(arm.sets) <= set(MEASURES)
+
+
+def test_an_arm_changes_the_settings_it_names_and_nothing_else():
+    assert by_name("default").settings() is None
+    changed = by_name("gru").settings()
+    assert changed.model_dump(exclude_unset=True) == {"model": {"cell": "gru"}}
+
+
+def test_a_star_stands_for_every_metric():
+    settings = by_name("gaussian").settings(["bytes", "files"])
+    assert {name: one.likelihood for name, one in settings.metric.items()} == {
+        "bytes": "gaussian", "files": "gaussian",
+    }  # fmt: skip
+
+
+def test_an_override_that_settings_refuse_says_whose_it_is():
+    arm = dataclasses.replace(by_name("gru"), override={"model": {"cell": "abacus"}})
+    with pytest.raises(SettingsError, match=r"arm gru: \[model\] cell"):
+        arm.settings()
+
+
+def test_arms_are_chosen_by_name_group_and_pattern_in_the_table_s_order():
+    assert choose(["threshold_*", "default"])[0].name == "default"
+    assert {arm.group for arm in choose(["baseline"])} == {"baseline"}
+    with pytest.raises(UsageError, match="--arms lsmt"):
+        choose(["lsmt"])
+
+
+def test_a_result_s_key_changes_with_the_override_the_part_and_the_data():
+    gru, rnn = by_name("gru"), by_name("rnn")
+    keys = [
+        key_of(gru, "v1", "p"), key_of(rnn, "v1", "p"), key_of(gru, "v2", "p"), key_of(gru, "v1", "q"),
+        key_of(by_name("robust_z"), "v1", "p"), key_of(by_name("pca_windows"), "v1", "p"),
+    ]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+    assert key_of(gru, "v1", "p") == key_of(dataclasses.replace(gru, what="other words"), "v1", "p")
+
+
+def test_comments_and_docstrings_do_not_change_what_code_means():
+    assert meaning('"""A."""\ndef f():\n    """B."""\n    return 1  # C') == meaning(
+        '"""D."""\n\ndef f():\n    "E"\n    return 1'
+    )
+    assert meaning("x = 1") != meaning("x = 2")
+
+
+def test_worlds_of_one_seed_are_one_part_and_differ_in_version():
+    worlds = Worlds()
+    assert len(worlds.parts("full")) * worlds.users[0] == 2_000
+    assert worlds.span == (
+        pd.Timestamp("2026-04-01", tz="UTC"),
+        pd.Timestamp("2026-05-01", tz="UTC"),
+    )
+    assert worlds.version(worlds.parts("full")[0]) != worlds.version(worlds.parts("full")[1])
+
+
+def test_a_spread_takes_both_ends():
+    assert spread(100, 3) == [0, 49, 99]
+    assert spread(2, 5) == [0, 1]
+
+
+def test_a_count_that_records_no_zeros_is_zero_where_silent_and_others_are_unknown():
+    silent = series([3.0, np.nan, 4.0, np.nan], metric="files").dropna()
+    gauge = series([0.5, 0.1, np.nan, 0.25], metric="load").dropna()
+    laid = lay_out(pd.concat([silent, silent, gauge]), START + pd.Timedelta(hours=3))
+    files, load = laid.amounts[0].T
+    np.testing.assert_allclose(files, np.log1p([3, 0, 4, 0]), rtol=1e-6)
+    np.testing.assert_allclose(load, [0.5, 0.1, np.nan, 0.25], rtol=1e-6)
+    assert laid.first == 3
+
+
+def test_runs_are_inclusive():
+    assert runs(np.array([True, False, True, True])) == [(0, 0), (2, 3)]
+    assert runs(np.zeros(3, dtype=bool)) == []
+
+
+@pytest.mark.parametrize("score", [robust_z, by_windows(components)], ids=["robust_z", "pca"])
+def test_a_baseline_scores_a_spike_highest_and_learns_nothing_from_the_scored_part(score):
+    rng = np.random.default_rng(1)
+    values = np.sin(np.arange(900) / 24 * 2 * np.pi) + 0.1 * rng.normal(size=900)
+    values[800] += 9
+    frame, cut = series(values), START + pd.Timedelta(hours=700)
+    found = score(lay_out(frame, cut), 700)
+    assert abs(int(found[0].argmax()) - 100) < 24
+    early = score(lay_out(frame.iloc[:750], cut), 700)
+    np.testing.assert_allclose(found[0, :25], early[0, :25], rtol=1e-4)
+
+
+def test_a_threshold_keeps_its_budget_on_fresh_scores_of_the_same_kind():
+    rng = np.random.default_rng(2)
+    history, fresh = (rng.exponential(size=(400, 730)).astype(np.float32) for _ in range(2))
+    level = threshold(history, np.ones_like(history, dtype=bool), 3_600)
+    assert 0.5 < (fresh.max(axis=1) > level).mean() / 0.02 < 2
+
+
+def test_results_are_kept_and_a_refused_part_is_one(tmp_path):
+    store = Store(tmp_path)
+    assert store.cost("set/arm/key") is None
+    store.write("set/arm/key", None, None, Cost(1.0, 2.0, "too short"))
+    assert store.cost("set/arm/key") == Cost(1.0, 2.0, "too short")
+
+
+def test_what_was_written_by_hand_survives():
+    own = f"{report.BEGIN}\n\nIt failed because.\n\n{report.END}\n"
+    assert report.kept_by_hand(f"# Old\n{own}## Older\n") == own
+    assert report.kept_by_hand("# Without") == report.BY_HAND
+
+
+@pytest.fixture
+def tiny_world(monkeypatch):
+    monkeypatch.setattr(command, "known_sets", lambda _: [Worlds(months=2, users=(25,) * 3)])
+    monkeypatch.delenv(command.VARIABLE, raising=False)
+
+
+def test_the_command_writes_a_page_keeps_results_and_goes_on_where_it_was(
+    tiny_world, tmp_path, capsys
+):
+    page = tmp_path / "benchmark.md"
+    arguments = ["--quick", "--cache", str(tmp_path), "--out", str(page), "--arms"]
+    assert command.main([*arguments, "robust_z"]) == 0
+    assert "1 to do, 0 kept" in capsys.readouterr().err
+    assert command.main([*arguments, "robust_z,windowed_z"]) == 0
+    assert "1 to do, 1 kept" in capsys.readouterr().err
+    text = page.read_text()
+    assert "| robust_z | " in text
+    assert "| windowed_z | 0." in text or "| windowed_z | 1." in text
+    assert report.BEGIN in text
+    assert str(tmp_path) not in text
+
+
+def test_a_set_that_is_not_there_is_named(tiny_world, tmp_path, capsys):
+    assert command.main(["--quick", "--cache", str(tmp_path), "--sets", "mars"]) == 2
+    assert "--sets mars" in capsys.readouterr().err
