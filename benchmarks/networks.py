@@ -330,7 +330,7 @@ def show_memory(effort: Effort, folder: Path) -> None:
             np.arange(1, len(way) + 1), way, STYLES[cell], color=COLOURS[cell], label=NAMES[cell]
         )
     above.set(
-        ylim=(1e-12, 10),
+        ylim=(1e-12, 100),
         xlabel="steps back",
         ylabel="share of the gradient",
         title="What still reaches so far back",
@@ -365,7 +365,7 @@ def show_memory(effort: Effort, folder: Path) -> None:
     )  # fmt: skip
     below.set_xticks(effort.distances, [f"{d:,}" for d in effort.distances])
     below.minorticks_off()
-    below.legend(loc="center left", bbox_to_anchor=(0.0, 0.55), fontsize=9)
+    below.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=9)
     rows = [
         [
             NAMES[cell],
@@ -403,7 +403,7 @@ def show_clipping(effort: Effort, folder: Path) -> None:
         ylabel="right answers",
         title="What is learnt meanwhile",
     )
-    above.legend(loc="center right")
+    below.legend(loc="center right", bbox_to_anchor=(1.0, 0.76))
     table(
         "Norm of the gradient and right answers at the end",
         ["", "median", "highest", "right"],
