@@ -16,6 +16,7 @@ from anomaly.exceptions import DataError, UsageError
 from anomaly.grid import infer_step, make_grid, to_panel
 from anomaly.metrics import infer_specs
 from anomaly.months import month_of, parse_duration
+from anomaly.panel import evenly
 from anomaly.progress import SILENT
 from anomaly.records import FLAG_COLUMNS, SCORE_COLUMNS, Flag
 from anomaly.rows import Rows
@@ -175,7 +176,7 @@ class _Work:
         """Learn from what lies before the scored part, from a fixed sample of users."""
         history = self.panel.between(0, self.split)
         started = np.flatnonzero(history.first < self.split)
-        chosen = started[_spread(len(started), settings.model.sample_users)]
+        chosen = started[evenly(len(started), settings.model.sample_users)]
         return engine.fit(
             history.take(chosen),
             self.specs,
@@ -197,7 +198,7 @@ class _Work:
             )
         users = len(self.panel.users)
         context = self._context(settings)
-        sample = self.panel.take(_spread(users, REFERENCE_USERS))
+        sample = self.panel.take(evenly(users, REFERENCE_USERS))
         history, later = (
             self.panel.between(0, self.split),
             self.panel.between(self.split, len(self.panel.grid)),
@@ -266,11 +267,6 @@ def _aligned(begin: int, cut: int, step: int) -> int:
 
 def _iso(seconds: int) -> str:
     return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).isoformat()
-
-
-def _spread(count: int, most: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Positions of at most `most` of `count` things, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def flag_frame(flags: list[Flag]) -> pd.DataFrame:

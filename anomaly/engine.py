@@ -21,7 +21,7 @@ import numpy as np
 from anomaly import cohorts, explain, scan
 from anomaly import flags as flagging
 from anomaly.exceptions import DataError, ShapeError
-from anomaly.fitting import fit, shocks, take_off
+from anomaly.fitting import fit
 from anomaly.model import Model
 from anomaly.months import month_of
 from anomaly.panel import awake
@@ -30,7 +30,7 @@ from anomaly.reading import Reading, read_with
 from anomaly.records import Band, Flag, UserMonth
 from anomaly.scanning import scan_panel
 from anomaly.states import BIN_WIDTH, EVERYONE, HISTORY_BINS, States
-from anomaly.surprise import deviations
+from anomaly.surprise import common_shock, deviations, take_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +169,15 @@ def _scan(
     model: Model, panel: Panel, states: States, calendar: CalendarContext, given: Reference | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], States]:
     """Read and scan at most a month: evidence, and the common shock that was taken off."""
-    _, _, joint, common, known, after = _deviate(model, panel, states, calendar, given)
+    reading, after = read_with(model, panel, states, calendar)
+    known, metrics = awake(panel), len(model.metrics)
+    joint = deviations(reading.joint, model.central[metrics:])
+    if given is None:
+        alone = deviations(reading.marginal, model.central[:metrics])
+        common = np.concatenate([common_shock(alone, known), common_shock(joint, known)], axis=-1)
+    else:
+        common = _common(given, panel)
+    joint = take_off(joint, common[:, metrics:])
     evidence, after = scan_panel(model, panel.grid, joint, known, after)
     return evidence, common, _settled(model, after)
 
@@ -181,32 +189,15 @@ def _settled(model: Model, states: States) -> States:
     )
 
 
-def _deviate(
-    model: Model, panel: Panel, states: States, calendar: CalendarContext, given: Reference | None
-) -> tuple[
-    Reading,
-    NDArray[np.float32],
-    NDArray[np.float32],
-    NDArray[np.float32],
-    NDArray[np.bool_],
-    States,
-]:
-    """Deviations of each metric by itself and in its step, less the shock common to all."""
-    reading, after = read_with(model, panel, states, calendar)
-    known = awake(panel)
-    metrics = len(model.metrics)
-    if given is None:
-        marginal, joint, common = shocks(reading.marginal, reading.joint, model.central, known)
-        return reading, marginal, joint, common, known, after
+def _common(given: Reference, panel: Panel) -> NDArray[np.float32]:
+    """The reference's common shock at the panel's steps, (steps, 2 metrics)."""
     first = int(np.searchsorted(given.times, panel.grid.start))
     common = given.common[first : first + len(panel.grid)]
     if len(common) != len(panel.grid):
         raise ShapeError(
             "reference: it does not cover the panel's steps. Make it from the same stretch of time."
         )
-    marginal = take_off(deviations(reading.marginal, model.central[:metrics]), common[:, :metrics])
-    joint = take_off(deviations(reading.joint, model.central[metrics:]), common[:, metrics:])
-    return reading, marginal, joint, common, known, after
+    return common
 
 
 def score(
@@ -219,7 +210,15 @@ def score(
         configuration: hash of the settings that shape a result, part of each flag's id.
     """
     _check(model, panel, states)
-    reading, marginal, joint, _, known, after = _deviate(model, panel, states, calendar, reference)
+    reading, after = read_with(model, panel, states, calendar)
+    known, metrics, common = awake(panel), len(model.metrics), _common(reference, panel)
+    marginal, joint = (
+        take_off(deviations(odds, maps), shock)
+        for odds, maps, shock in (
+            (reading.marginal, model.central[:metrics], common[:, :metrics]),
+            (reading.joint, model.central[metrics:], common[:, metrics:]),
+        )
+    )
     evidence, after = scan_panel(model, panel.grid, joint, known, after)
     work = _Month(
         model,

@@ -29,7 +29,7 @@ from anomaly.model import Model, Summary
 from anomaly.months import parse_duration
 from anomaly.networks.spec import NetworkSpec, refuse_unserved
 from anomaly.networks.training import Trained, TrainingData, train
-from anomaly.panel import DAY_SECONDS
+from anomaly.panel import DAY_SECONDS, evenly
 from anomaly.progress import SILENT
 from anomaly.reading import days_of, read, twin_days
 from anomaly.scanning import chunk_deviations, chunks_of
@@ -98,7 +98,7 @@ def _bounded(history: Panel) -> Panel:
     most = max(1, MOST_CELLS // (len(history.grid) * len(history.metrics)))
     if len(history.users) <= most:
         return history
-    return history.take(np.linspace(0, len(history.users) - 1, most).astype(np.int64))
+    return history.take(evenly(len(history.users), most))
 
 
 def _batch_size(users: int) -> int:
@@ -123,6 +123,7 @@ class _Ready:
     prior: TwinPrior
     state: TwinState
     horizon: int
+    slot: NDArray[np.int16]
     data: TrainingData
     held_out: dict[str, dict[str, float]]
 
@@ -167,7 +168,7 @@ def _prepare(
     data = TrainingData.of(
         inputs, shown[:, horizon:], features.censored(seen, links), forecast, split, days
     )
-    return _Ready(links, prior, state, horizon, data, chosen.held_out)
+    return _Ready(links, prior, state, horizon, calendar.slot, data, chosen.held_out)
 
 
 def horizon_steps(model: ModelSettings, step: int) -> int:
@@ -220,13 +221,14 @@ def _calibrated(
         )
         later = np.s_[:, split:]
         central = tuple(
-            fit_central(_sample(odds[later][..., m]))
+            _central(odds[later][..., m])
             for odds in (reading.marginal, reading.joint)
             for m in range(len(specs))
         )
         advance(1)
         known = history.present & history.mask.any(-1)
-        _, joint, _ = shocks(reading.marginal, reading.joint, central, known)
+        joint = surprise.deviations(reading.joint, central[len(specs) :])
+        joint = surprise.take_off(joint, surprise.common_shock(joint, known))
         usual, looks = _windows(blank, history, joint, known, start, split)
         tails = _tails(looks, known[later])
         advance(1)
@@ -234,7 +236,7 @@ def _calibrated(
         final = fit_tail(_sample(np.where(known[later], evidence, np.nan)))
         boundary = choose_boundary(settings.threshold, evidence, known[later], history.grid.step)
         advance(1)
-    calibration = _calibration_on_fresh(reading, known, split, blank, ready, history, context)
+    calibration = _calibration_on_fresh(reading, known, split, blank, ready, history)
     summary = Summary(
         history.grid.start, history.grid.end, len(history.users), seed, trained.validation_loss,
         trained.twin_loss, calibration.error, trained.steps,
@@ -255,15 +257,14 @@ def _calibrated(
 
 def _calibration_on_fresh(
     reading: Reading, known: NDArray[np.bool_], split: int, blank: Model, ready: _Ready,
-    history: Panel, context: CalendarContext,
+    history: Panel,
 ) -> Calibration:  # fmt: skip
     """How true tails are on the second half of later history, by maps fitted to the first half."""
     cohort = cohorts.assign(ready.state, ready.prior, blank.centres, blank.centre_scale)
     hour = None
     if history.grid.step < DAY_SECONDS:
-        slot = local_calendar(history.users, history.grid, context).slot[:, split:]
         per_day = slots_per_day(history.grid.step)
-        hour = slot % per_day * 24 // per_day
+        hour = ready.slot[:, split:] % per_day * 24 // per_day
     later = history.between(split, len(history.grid))
     odds = surprise.randomised(
         features.observe(later, ready.links),
@@ -273,7 +274,7 @@ def _calibration_on_fresh(
     return on_fresh(
         odds,
         known[:, split:],
-        lambda odds: fit_central(_sample(odds)),
+        _central,
         history.metrics,
         [cohorts.name_of(int(number)) for number in cohort],
         hour,
@@ -293,27 +294,6 @@ def _blank(
         ready.prior, (), scan.Usual(empty, empty), (), nothing, 0.0, centres, scale, trained.onnx,
         Summary(0, 0, 0, seed, 0.0, 0.0, 0.0, 0, ""),
     )  # fmt: skip
-
-
-def shocks(
-    marginal: NDArray[np.float32],
-    joint: NDArray[np.float32],
-    central: Sequence[CentralMap],
-    known: NDArray[np.bool_],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Calibrated deviations with what happened to everyone taken off, and that (steps, 2 metrics)."""
-    metrics = marginal.shape[-1]
-    alone = surprise.deviations(marginal, central[:metrics])
-    chained = surprise.deviations(joint, central[metrics:])
-    common = np.concatenate(
-        [surprise.common_shock(alone, known), surprise.common_shock(chained, known)], axis=-1
-    )
-    return take_off(alone, common[:, :metrics]), take_off(chained, common[:, metrics:]), common
-
-
-def take_off(deviation: NDArray[np.float32], common: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Deviations less the common shock (steps, metrics); what is unknown stays 0."""
-    return np.where(deviation != 0, deviation - common, 0).astype(np.float32)
 
 
 def _windows(
@@ -377,6 +357,11 @@ def _cross_fitted(
         surprise[at] = scan.surprises(looks[at], tails)
     surprise[~known] = 0
     return scan.evidence(surprise, lengths)
+
+
+def _central(odds: NDArray[np.float32]) -> CentralMap:
+    """A map fitted to a sample."""
+    return fit_central(_sample(odds))
 
 
 def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:

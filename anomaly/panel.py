@@ -126,3 +126,8 @@ def awake(panel: Panel) -> NDArray[np.bool_]:
     did = ((panel.values != 0) & panel.mask).any((1, 2))
     awake: NDArray[np.bool_] = known & did[:, None]
     return awake
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Positions of at most `most` of `count` things, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))

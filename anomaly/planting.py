@@ -88,7 +88,8 @@ def plant(
     """
     _check(panel, incidents, kinds, sizes, usual)
     field = _Field.of(panel, specs, panel if usual is None else usual)
-    wanted = [kind for kind in kinds if kind in possible(panel, specs)]
+    allowed = possible(panel, specs)
+    wanted = [kind for kind in kinds if kind in allowed]
     values = panel.values.copy()
     free = _candidates(panel, np.random.default_rng([seed, 0]))
     planted: list[Planted] = []

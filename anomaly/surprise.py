@@ -72,3 +72,8 @@ def common_shock(deviation: NDArray[np.float32], present: NDArray[np.bool_]) -> 
     mean = cut.sum(0, dtype=np.float64) / np.maximum(count, 1)
     believed = np.where(count >= SHOCK_USERS, count / (count + SHOCK_PRIOR), 0)
     return np.asarray(mean * believed, dtype=np.float32)
+
+
+def take_off(deviation: NDArray[np.float32], common: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Deviations less the common shock (steps, metrics); what is unknown stays 0."""
+    return np.where(deviation != 0, deviation - common, 0).astype(np.float32)

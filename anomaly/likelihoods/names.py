@@ -5,35 +5,24 @@ Apart from the laws themselves, so that settings are read without loading any ma
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-Likelihood = Literal[
-    "auto",
+Count = Literal[
     "hurdle-loglogistic",
     "hurdle-lognormal",
     "hurdle-student",
     "hurdle-negative-binomial",
     "zero-inflated-negative-binomial",
     "bernoulli",
-    "logistic",
-    "gaussian",
-    "student",
-    "logit-logistic",
-    "logit-normal",
-    "beta",
 ]
+Gauge = Literal["logistic", "gaussian", "student"]
+Share = Literal["logit-logistic", "logit-normal", "beta"]
+Likelihood = Literal["auto", Count, Gauge, Share]
 
 AUTO = "auto"
 BY_KIND: dict[str, tuple[str, ...]] = {
-    "count": (
-        "hurdle-loglogistic",
-        "hurdle-lognormal",
-        "hurdle-student",
-        "hurdle-negative-binomial",
-        "zero-inflated-negative-binomial",
-        "bernoulli",
-    ),
-    "gauge": ("logistic", "gaussian", "student"),
-    "share": ("logit-logistic", "logit-normal", "beta"),
+    "count": get_args(Count),
+    "gauge": get_args(Gauge),
+    "share": get_args(Share),
 }
 WHOLE_ONLY = frozenset({"hurdle-negative-binomial", "zero-inflated-negative-binomial", "bernoulli"})

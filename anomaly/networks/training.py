@@ -19,6 +19,7 @@ import numpy as np
 from anomaly.exceptions import DataError
 from anomaly.networks.export import to_onnx
 from anomaly.networks.loss import negative_log_likelihood
+from anomaly.panel import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -318,8 +319,7 @@ def _validation(
     data: TrainingData, cut: Cut
 ) -> list[tuple[list[NDArray[Any]], list[NDArray[Any]]]]:
     """Later history, a group of users at a time: a warm-up piece and the piece that counts."""
-    users = len(data.mask)
-    rows = np.unique(np.linspace(0, users - 1, min(users, VALIDATION_USERS)).astype(np.int64))
+    rows = evenly(len(data.mask), VALIDATION_USERS)
     parts = []
     for group in np.array_split(rows, max(1, len(rows) // 64)):
         lead, later = (

@@ -31,6 +31,12 @@ def maxima(
     return (found if len(found) else np.zeros(1)).astype(np.float64)
 
 
+def run_starts(above: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Positions in the flattened array at which runs of True along the last axis begin."""
+    before = np.concatenate([np.zeros_like(above[..., :1]), above[..., :-1]], axis=-1)
+    return np.flatnonzero(above & ~before)
+
+
 @dataclass(frozen=True, slots=True)
 class Gumbel:
     """The law of block maxima whose tail is exponential, as that of evidence is (Gumbel 1958)."""

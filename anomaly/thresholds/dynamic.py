@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anomaly.thresholds.blocks import run_starts
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -47,7 +49,7 @@ def cut(series: NDArray[np.float64]) -> float:
         if not above.any():
             break
         below = series[~above]
-        runs = int(np.count_nonzero(above & ~np.append(False, above[:-1])))
+        runs = len(run_starts(above))
         shrunk = (mean - below.mean()) / max(mean, SMALLEST)
         shrunk += (spread - below.std()) / max(spread, SMALLEST)
         worth = float(shrunk) / (int(above.sum()) + runs**2)

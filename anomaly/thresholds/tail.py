@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anomaly.panel import DAY_SECONDS
-from anomaly.thresholds.blocks import LEAST_SCALE
+from anomaly.thresholds.blocks import LEAST_SCALE, run_starts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ def level(evidence: NDArray[np.float32], seen: NDArray[np.bool_], step: int, fla
 def cluster_threshold(evidence: NDArray[np.float32]) -> float:
     """The level from which clusters thin out: where a twentieth of the most there are is left."""
     levels = np.linspace(0, float(evidence.max(initial=0.0)), LEVELS)
-    counts = np.array([len(_starts(evidence, at)) for at in levels])
+    counts = np.array([len(run_starts(evidence > at)) for at in levels])
     most = int(counts.max())
     enough = np.flatnonzero(counts >= max(CLUSTERED * most, min(most, LEAST_PEAKS), 1))
     return float(levels[enough[-1]]) if len(enough) else 0.0
@@ -57,8 +57,7 @@ def cluster_threshold(evidence: NDArray[np.float32]) -> float:
 def cluster_peaks(evidence: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
     """The highest evidence of each run of steps above the threshold, (clusters,)."""
     padded = np.pad(evidence, ((0, 0), (0, 1))).ravel()  # a run ends where its series does
-    above = padded > threshold
-    starts = np.flatnonzero(above & ~np.append(False, above[:-1]))
+    starts = run_starts(padded > threshold)
     if len(starts) == 0:
         return np.zeros(0)
     return np.maximum.reduceat(padded, starts).astype(np.float64)
@@ -81,8 +80,3 @@ def fit_pareto(excess: NDArray[np.float64], usual: float) -> tuple[float, float]
     scale = float(middle) / float(half)
     weight = count / (count + SCALE_PRIOR)
     return max(weight * scale + (1 - weight) * usual, LEAST_SCALE), shape
-
-
-def _starts(evidence: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
-    above = np.pad(evidence > threshold, ((0, 0), (1, 0)))
-    return np.flatnonzero(above[:, 1:] & ~above[:, :-1])

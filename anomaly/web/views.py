@@ -103,6 +103,7 @@ class Truth:
     error: float
     factor: float
     within: float
+    aim: float
     data: dict[str, Any]
     depths: list[str]
     tables: list[tuple[str, list[tuple[str, str, list[tuple[str, bool]]]]]]
@@ -135,7 +136,9 @@ def calibration(found: Calibration) -> Truth | None:
         for kind, groups in lines.items()
     ]
     depths = [words.chance(depth) for depth in DEPTHS]
-    return Truth(found.error, float(10**found.error), WITHIN, data, depths, tables)
+    return Truth(
+        found.error, float(10**found.error), WITHIN, math.log10(WITHIN), data, depths, tables
+    )
 
 
 def _curve(group: str, side: str, rows: list[Row]) -> dict[str, Any]:

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from anomaly.months import Month
+from anomaly.panel import evenly
 from anomaly.simulation import make_world
 from benchmarks.detection.versions import SIMULATION, code_version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from anomaly.simulation import World
@@ -67,7 +66,7 @@ class Labelled:
         if self.together:
             return [f"{count or len(self._meta())} users"]
         names = sorted(self._meta()["user_id"])
-        return names if count is None else [names[at] for at in spread(len(names), count)]
+        return names if count is None else [names[at] for at in evenly(len(names), count)]
 
     def version(self, part: str) -> str:
         """The table's and the training ends' hash; a part is named besides."""
@@ -80,7 +79,7 @@ class Labelled:
         users = [part]
         if self.together:
             names = sorted(meta["user_id"])
-            users = [names[at] for at in spread(len(names), int(part.split(maxsplit=1)[0]))]
+            users = [names[at] for at in evenly(len(names), int(part.split(maxsplit=1)[0]))]
         until = pd.to_datetime(meta[meta["user_id"].isin(users)]["train_until"], utc=True)
         frame = rows[rows["user_id"].isin(users)]
         frame = frame.assign(
@@ -151,12 +150,6 @@ def known_sets(data: Path | None) -> list[BenchmarkSet]:
         Labelled("ucr", "UCR archive", data, "ucr", counts=(None, 12, 2)),
     ]  # fmt: skip
     return [one for one in found if not isinstance(one, Labelled) or one.path.is_dir()]
-
-
-def spread(count: int, most: int) -> Sequence[int]:
-    """Positions of at most `most` of `count` things, evenly spread."""
-    found: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
-    return found
 
 
 @lru_cache(maxsize=1)
