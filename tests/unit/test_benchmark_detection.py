@@ -11,7 +11,7 @@ from benchmarks.detection.arms import ARMS, GROUPS, choose
 from benchmarks.detection.baselines import by_windows, components, robust_z, threshold
 from benchmarks.detection.judging import MEASURES
 from benchmarks.detection.layout import lay_out, runs
-from benchmarks.detection.sets import Worlds, spread
+from benchmarks.detection.sets import Worlds
 from benchmarks.detection.store import Cost, Store, key_of
 from benchmarks.detection.versions import meaning
 
@@ -90,11 +90,6 @@ def test_worlds_of_one_seed_are_one_part_and_differ_in_version():
         pd.Timestamp("2026-05-01", tz="UTC"),
     )
     assert worlds.version(worlds.parts("full")[0]) != worlds.version(worlds.parts("full")[1])
-
-
-def test_a_spread_takes_both_ends():
-    assert spread(100, 3) == [0, 49, 99]
-    assert spread(2, 5) == [0, 1]
 
 
 def test_a_count_that_records_no_zeros_is_zero_where_silent_and_others_are_unknown():
