@@ -13,7 +13,7 @@ import pyarrow as pa
 from anomaly import engine
 from anomaly.calendar import CalendarContext
 from anomaly.exceptions import DataError, UsageError
-from anomaly.grid import infer_step, make_grid, to_panel
+from anomaly.grid import infer_step, make_grid, refuse_long_gap, to_panel
 from anomaly.metrics import infer_specs
 from anomaly.months import month_of, parse_duration
 from anomaly.panel import evenly
@@ -124,10 +124,17 @@ def _table(frame: pd.DataFrame) -> pa.Table:
         raise DataError(
             f"detect: the table has no {', '.join(missing)}; it has {', '.join(map(str, frame))}. Rename its columns."
         )
-    observed = pd.to_datetime(frame["observed_at"], utc=True).dt.as_unit("us")
+    try:
+        observed = pd.to_datetime(frame["observed_at"], utc=True).dt.as_unit("us")
+        value = frame["value"].astype("float64")
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"detect: observed_at or value cannot be read ({reason}). Give times and numbers."
+        ) from error
     columns = {
         "user_id": frame["user_id"].astype(str), "metric": frame["metric"].astype(str),
-        "observed_at": observed, "value": frame["value"].astype("float64"),
+        "observed_at": observed, "value": value,
     }  # fmt: skip
     return pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
 
@@ -153,6 +160,7 @@ class _Work:
     ) -> _Work:
         """Put rows on their grid; a model brings its own step, zone and metrics."""
         timezone = model.timezone if model else settings.grid.timezone
+        refuse_long_gap(rows.observed_at)
         step = model.step if model else _step(rows, settings, find_step)
         begin, end = int(rows.observed_at.min()), int(rows.observed_at.max()) + 1
         cut = _cut(train_until, begin, end, timezone)
@@ -160,7 +168,8 @@ class _Work:
         history = rows.between(grid.start, cut)
         if model is None and len(history) == 0:
             raise DataError(
-                f"detect: no rows before {_iso(cut)}, where scoring begins. Set a later --train-until."
+                f"detect: no rows before {_iso(cut)}, where scoring begins. Give earlier rows to learn "
+                "from, or set a later --train-until."
             )
         specs = (
             {spec.name: spec for spec in model.specs}

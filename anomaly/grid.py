@@ -30,6 +30,7 @@ SENSIBLE_STEPS = np.array(
     + [DAY_SECONDS, 7 * DAY_SECONDS]
 )
 REGULAR_SHARE = 0.95  # gaps that are whole multiples of a step, for the step to be the series' own
+LONGEST_GAP_DAYS = 366  # without a row of anybody
 MOST_SERIES = 200  # series looked at to find a step
 
 
@@ -72,7 +73,7 @@ def to_panel(
         end: rows from this instant on (seconds UTC) are left out. Default: grid.end. Give a
             month's true end for daily grids, whose last day may last 23 or 25 hours.
     Returns: float32 values; a step without a row holds 0, known where the metric's absence means
-        zero and the user exists, else unknown.
+        zero, the user exists and the metric was measured by then, else unknown.
     Raises: DataError if the panel would not fit in memory.
     """
     names = rows.user_names if users is None else tuple(users)
@@ -96,8 +97,26 @@ def to_panel(
     panel = Panel(names, metrics, grid, values, mask, first, last)
     for place, name in enumerate(metrics):
         if specs[name].absent == "zero":
-            mask[:, :, place] |= panel.present
+            measured = grid.times + grid.step > specs[name].since
+            mask[:, :, place] |= panel.present & measured
     return panel
+
+
+def refuse_long_gap(instants: NDArray[np.int64]) -> None:
+    """Refuse times (seconds UTC) with a gap of more than a year, as placeholders of no time leave.
+
+    Raises: DataError naming both sides of the gap.
+    """
+    days = np.unique(instants // DAY_SECONDS)
+    gaps = np.diff(days)
+    if len(gaps) and gaps.max() > LONGEST_GAP_DAYS:
+        place = int(gaps.argmax())
+        last, first = (str(day.astype("datetime64[D]")) for day in days[place : place + 2])
+        before = int((instants // DAY_SECONDS <= days[place]).sum())
+        raise DataError(
+            f"times: {before} rows up to {last} and {len(instants) - before} from {first} on, none "
+            "between. Leave out the side that holds placeholders or does not belong."
+        )
 
 
 def infer_step(rows: Rows) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from anomaly.exceptions import SettingsError
 from anomaly.likelihoods.names import AUTO, BY_KIND
+from anomaly.panel import DAY_SECONDS
 from anomaly.settings import MetricSettings
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ AMOUNT_SKEW = 1.3
 # least this often met against steps without a row, or where most steps have a row anyway.
 ZEROS_TO_ABSENT = 0.25
 MOSTLY_PRESENT = 0.5
+LATE_DAYS = 7  # days of a metric, as often as it is met later, missed before its first
 STEADY = 0.8  # a user's gaps that are alike, for them to be the user's pace
 
 
@@ -43,6 +45,7 @@ class MetricSpec:
 
     aggregate joins the rows of one step. absent says what a step without a row means.
     minimum: a departure from the expected total below this is not flagged, in the metric's unit.
+    since: seconds UTC before which nobody was measured: absence there is unknown and not zero.
     likelihood: the family asked for; 'auto': chosen when a model is fitted.
     """
 
@@ -53,6 +56,7 @@ class MetricSpec:
     direction: Direction = "both"
     minimum: float = 0.0
     likelihood: str = AUTO
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class _History:
     zero_steps: int  # steps whose rows are all 0
     rows_steps: int  # steps with a row
     absent_steps: int  # steps without one at each user's pace, between his first and last row
+    since: int  # as in MetricSpec
 
 
 def infer_specs(
@@ -103,6 +108,7 @@ def _spec(name: str, history: _History, settings: MetricSettings | None) -> Metr
         given.direction,
         given.minimum,
         given.likelihood,
+        history.since,
     )
 
 
@@ -130,7 +136,23 @@ def _history(rows: Rows, code: int, step: int) -> _History:
     new_step = new_user | np.append(True, steps[1:] != steps[:-1])
     absent = _absent_steps(users[new_step], steps[new_step])
     zero_steps = ~np.logical_or.reduceat(busy, np.flatnonzero(new_step))
-    return _History(values, int(zero_steps.sum()), int(new_step.sum()), absent)
+    return _History(values, int(zero_steps.sum()), int(new_step.sum()), absent, _since(rows, code))
+
+
+def _since(rows: Rows, code: int) -> int:
+    """When the measuring of a metric began, seconds UTC; 0 if as early as that of the others.
+
+    A metric that most users have, on most days once it is there, and that nobody had on earlier
+    days, was not collected then; to learn zeros from those days would make its arrival a flood.
+    """
+    own = rows.metric_code == code
+    first = int(rows.observed_at[own].min())
+    days = np.unique(rows.observed_at // DAY_SECONDS)
+    own_days = np.unique(rows.observed_at[own] // DAY_SECONDS)
+    before = int((days < own_days[0]).sum())
+    expected = before * len(own_days) / (len(days) - before)
+    common = len(np.unique(rows.user_code[own])) >= len(rows.user_names) / 2
+    return first if common and expected >= LATE_DAYS else 0
 
 
 def _absent_steps(users: NDArray[np.int32], steps: NDArray[np.int64]) -> int:

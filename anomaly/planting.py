@@ -8,6 +8,7 @@ makes whole worlds; this changes a given one (Emmott et al. 2013 on judging dete
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,7 +95,9 @@ def plant(
     free = _candidates(panel, np.random.default_rng([seed, 0]))
     planted: list[Planted] = []
     hopeless: set[str] = set()  # kinds that left no trace in anybody who is left
-    for number in range(incidents if wanted else 0):
+    for number in count():
+        if len(planted) == incidents or not free or hopeless.issuperset(wanted):
+            break
         kind = wanted[number % len(wanted)]
         if kind in hopeless:
             continue

@@ -83,7 +83,8 @@ class Rows:
         """Take over a table with the columns of `SCHEMA` (observed_at in any unit, in UTC).
 
         Of rows with the same key the first is kept.
-        Raises: DataError if a column is missing, of a wrong type, or holds nulls.
+        Raises: DataError if a column is missing, of a wrong type, or holds nulls or numbers that are
+            not finite or beyond LARGEST_VALUE.
         """
         _require_columns(table)
         users, user_names = encoded(table["user_id"])
@@ -194,13 +195,17 @@ def _microseconds(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    if not numeric or column.null_count:
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise DataError(f"rows: value is {column.type}, expected numbers. Convert the column.")
+    values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    bad = np.flatnonzero(~(np.abs(values) <= LARGEST_VALUE))  # a null reads as NaN
+    if len(bad):
         raise DataError(
-            f"rows: value is {column.type} with {column.null_count} nulls, expected numbers "
-            "without nulls. Leave such rows out."
+            f"rows: value is missing, not finite or beyond {LARGEST_VALUE:g} in {len(bad)} of "
+            f"{len(values)} rows, the first of them row {bad[0] + 1} ({values[bad[0]]}). "
+            "Leave such rows out."
         )
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    return values
 
 
 def _listed(names: Iterable[str]) -> str:

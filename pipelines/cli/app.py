@@ -13,7 +13,18 @@ from typer.main import get_command
 
 import anomaly
 from anomaly.exceptions import AnomalyError, UsageError
-from pipelines.cli import data, database, demo, detect, flags, models, running, serving, upkeep
+from pipelines.cli import (
+    data,
+    database,
+    demo,
+    detect,
+    flags,
+    models,
+    running,
+    serving,
+    trials,
+    upkeep,
+)
 from pipelines.cli.shell import Shell
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -69,7 +80,7 @@ def build() -> Any:
     ) -> None:
         del config, version
 
-    for module in (demo, data, running, detect, flags, models, upkeep, serving, database):
+    for module in (demo, data, running, detect, flags, models, trials, upkeep, serving, database):
         module.register(app)
     return get_command(app)
 

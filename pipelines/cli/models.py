@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from pipelines.cli import output
-from pipelines.cli.shell import not_yet, shell_of
+from pipelines.cli.shell import shell_of
+from pipelines.cli.trials import compare
 
 
 def register(app: typer.Typer) -> None:
@@ -40,18 +41,6 @@ def list_models(context: typer.Context) -> None:
         for model in models
     )
     output.show(shell, f"{len(models)} models", columns, rows)
-
-
-def compare(
-    context: typer.Context, version: str = typer.Argument(help="A model's version.")
-) -> None:
-    """Show which flags would change with another model."""
-    del context, version
-    raise not_yet(
-        "models compare",
-        "Compare losses with `anomaly models list`, or promote the model, look at "
-        "`anomaly run --dry-run --force --no-train`, and roll back.",
-    )
 
 
 def promote(

@@ -1,4 +1,4 @@
-"""Upkeep: selftest, state, retention, notify, audit, token, cohorts, erase, reveal."""
+"""Upkeep: state, retention, notify, audit, token, cohorts, erase, reveal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pipelines.cli.shell import not_yet, shell_of
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(selftest)
     app.command()(retention)
     app.command()(erase)
     app.command()(reveal)
@@ -33,16 +32,6 @@ def register(app: typer.Typer) -> None:
 
 def _group() -> None:
     """Keep a group a group where it has one command."""
-
-
-def selftest(
-    context: typer.Context, month: str = typer.Option(..., "--month", help="2026-10.")
-) -> None:
-    """Plant known anomalies in a copy of real history and say which were found."""
-    del context, month
-    raise not_yet(
-        "selftest", "`anomaly demo` plants incidents in made data and says which it finds."
-    )
 
 
 def rebuild(

@@ -25,7 +25,6 @@ SUBCOMMANDS = {
     "db": ["upgrade", "downgrade", "check"],
 }
 NOT_YET = [
-    ["selftest", "--month", "2026-03"],
     ["retention"],
     ["notify", "test"],
     ["audit", "verify"],
@@ -35,7 +34,6 @@ NOT_YET = [
     ["cohorts", "move"],
     ["erase", "--user", "u"],
     ["reveal", "p"],
-    ["models", "compare", "v"],
 ]
 HEAVY = {"tensorflow", "keras", "sklearn", "plotly", "fastapi", "onnxruntime"}
 

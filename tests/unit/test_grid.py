@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from anomaly.exceptions import DataError, UsageError
-from anomaly.grid import infer_step, make_grid, to_panel
+from anomaly.grid import infer_step, make_grid, refuse_long_gap, to_panel
 from anomaly.metrics import MetricSpec
 from anomaly.months import Month
 from anomaly.rows import Rows
@@ -150,6 +150,19 @@ def test_a_month_that_ends_on_a_day_of_odd_length_holds_its_rows_and_no_others(m
 def test_negative_counts_are_unknown_not_numbers():
     panel = one_metric(("u", "m", 0, -4), ("u", "m", HOUR, 4), absent="missing")
     assert panel.mask[0, :, 0].tolist() == [False, True, False, False]
+
+
+def test_nothing_is_known_to_be_zero_before_the_metric_was_measured():
+    grid = make_grid(START, START + 4 * HOUR, HOUR, "UTC")
+    spec = MetricSpec("m", since=START + 2 * HOUR + 60)
+    panel = to_panel(rows(("u", "m", 0, 1)), grid, ("m",), {"m": spec})
+    assert panel.mask[0, :, 0].tolist() == [True, False, True, True]
+
+
+def test_a_gap_of_years_is_refused_and_one_of_months_is_not():
+    refuse_long_gap(np.array([START, START + 300 * DAY]))
+    with pytest.raises(DataError, match="1 rows up to 1970-01-01 and 2 from 2026"):
+        refuse_long_gap(np.array([0, START, START + DAY]))
 
 
 def test_sums_stay_within_float32():

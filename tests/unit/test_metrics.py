@@ -105,3 +105,39 @@ def test_counts_below_zero_are_set_aside_and_gauges_kept():
     kept, aside = set_aside_negatives(rows, {"m": MetricSpec("m", "gauge")})
     assert kept.value.tolist() == [4, -1, 2]
     assert len(aside) == 0
+
+
+DAYS = np.arange(40) * 24
+
+
+@pytest.mark.parametrize(
+    ("first_day", "users", "since"),
+    [
+        (0, 4, 0),  # as early as the others
+        (3, 4, 0),  # a few days may be chance
+        (20, 4, 20 * 24 * HOUR),
+        (20, 1, 0),  # one of four began with it: news of that user, not of the collector
+    ],
+)
+def test_a_metric_that_most_users_get_late_was_not_measured_before(first_day, users, since):
+    old = history(np.ones(40), hours=DAYS, users=4, name="a")
+    late = history(np.ones(40 - first_day), hours=DAYS[first_day:], users=users, name="b")
+    both = Rows(
+        np.concatenate([old.user_code, late.user_code]),
+        np.concatenate([old.metric_code, late.metric_code + 1]),
+        np.concatenate([old.observed_at, late.observed_at]),
+        np.concatenate([old.value, late.value]),
+        old.user_names,
+        ("a", "b"),
+    )
+    found = infer_specs(both, 24 * HOUR, {})
+    assert (found["a"].since, found["b"].since) == (0, since)
+
+
+def test_a_metric_that_is_rare_is_not_late():
+    """Two days in forty say nothing of when measuring began."""
+    old = history(np.ones(40), hours=DAYS, name="a")
+    times = np.concatenate([old.observed_at, DAYS[[20, 39]] * HOUR])
+    codes = np.repeat(np.array([0, 1], np.int32), [40, 2])
+    both = Rows(np.zeros(42, np.int32), codes, times, np.ones(42), ("u0",), ("a", "b"))
+    assert infer_specs(both, 24 * HOUR, {})["b"].since == 0
