@@ -202,8 +202,8 @@ class CohortSettings(Section):
 class ModelSettings(Section):
     """The network and how it is trained."""
 
-    cell: Literal["lstm", "rnn", "gru", "feedforward"] = Field(
-        "lstm", description="The recurrent cell."
+    cell: Literal["lstm", "rnn", "gru", "feedforward", "none"] = Field(
+        "lstm", description="The recurrent cell. none: the statistical twin alone, no network."
     )
     layers: int = Field(1, ge=1, le=4, description="Recurrent layers on top of each other.")
     units: int = Field(48, ge=4, le=512, description="Memory cells in each layer.")

@@ -12,10 +12,10 @@ from anomaly.panel import DAY_SECONDS
 if TYPE_CHECKING:
     from anomaly.settings import ModelSettings
 
-Cell = Literal["lstm", "rnn", "gru", "feedforward"]
+Cell = Literal["lstm", "rnn", "gru", "feedforward", "none"]
 Objective = Literal["forecast", "reconstruct", "both"]
 Mapping = Literal["many-to-many", "many-to-one", "one-to-many", "one-to-one"]
-STATES = {"lstm": 2, "rnn": 1, "gru": 1, "feedforward": 0}  # arrays of memory a layer carries
+STATES = {"lstm": 2, "rnn": 1, "gru": 1, "feedforward": 0, "none": 0}  # arrays of memory a layer carries
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,11 @@ class NetworkSpec:
 
         On a grid of days or longer a day is one step, so a word for the whole day, or a free run
         through it, is a word at each step; and as no later step of the day is left to read
-        backwards, a reconstruction from what surrounds the step is a forecast.
+        backwards, a reconstruction from what surrounds the step is a forecast. Without a network
+        (cell "none") the twin forecasts, whatever else is asked for.
         """
+        if model.cell == "none":
+            return cls("none", 1, 0, features.input_size(metrics), metrics, batch)
         objective, mapping, bidirectional = model.objective, model.mapping, model.bidirectional
         if step >= DAY_SECONDS:
             if mapping in {"many-to-one", "one-to-many"}:
@@ -79,6 +82,8 @@ class NetworkSpec:
 
 def refuse_unserved(model: ModelSettings) -> None:
     """Raise SettingsError for combinations that cannot be served, with the reason."""
+    if model.cell == "none":
+        return
     if model.bidirectional and model.objective == "forecast":
         raise SettingsError(
             "[model] bidirectional = true with objective = 'forecast': a forecast that reads both ways "
