@@ -78,11 +78,20 @@ def fit(
     spec = NetworkSpec.of(
         settings.model, len(ordered), history.grid.step, _batch_size(len(history.users))
     )
-    with progress.track("training", settings.model.steps) as advance:
-        trained = train(ready.data, spec, settings.model, seed, advance)
+    trained = _trained(ready.data, spec, settings.model, seed, progress)
     return _calibrated(
         history, ordered, calendar, settings, seed, ready, spec, trained, split, progress
     )
+
+
+def _trained(
+    data: TrainingData, spec: NetworkSpec, model: ModelSettings, seed: int, progress: Progress
+) -> Trained:
+    """The network, or nothing where the twin is to speak for itself."""
+    if spec.cell == "none":
+        return Trained(b"", None, None, 0, "no network: the twin alone")
+    with progress.track("training", model.steps) as advance:
+        return train(data, spec, model, seed, advance)
 
 
 def _refuse_short(history: Panel) -> None:
@@ -237,10 +246,12 @@ def _calibrated(
         boundary = choose_boundary(settings.threshold, evidence, known[later], history.grid.step)
         advance(1)
     calibration = _calibration_on_fresh(reading, known, split, blank, ready, history)
+    own, twins = _likelihoods(reading, history, ready.links, split)
     summary = Summary(
-        history.grid.start, history.grid.end, len(history.users), seed, trained.validation_loss,
-        trained.twin_loss, calibration.error, trained.steps,
-        trained.stopped, ready.held_out,
+        history.grid.start, history.grid.end, len(history.users), seed,
+        -twins if trained.validation_loss is None else trained.validation_loss,
+        -twins if trained.twin_loss is None else trained.twin_loss, calibration.error, trained.steps,
+        trained.stopped, ready.held_out, None if spec.objective == "reconstruct" else own, twins,
     )  # fmt: skip
     return replace(
         blank,
@@ -253,6 +264,23 @@ def _calibrated(
         calibration=calibration,
         summary=summary,
     )
+
+
+def _likelihoods(
+    reading: Reading, history: Panel, links: Links, split: int
+) -> tuple[float, float]:
+    """Mean log-likelihood of known later values, nats: under the forecast, and under the twin's."""
+    later = history.between(split, len(history.grid))
+    seen = features.censored(features.observe(later, links), links)
+    own, twins = (
+        float(
+            said.at(np.s_[:, split:])
+            .log_likelihood(seen.active, seen.low, seen.high)[seen.mask]
+            .mean(dtype=np.float64)
+        )
+        for said in (reading.forecast, reading.twin)
+    )
+    return own, twins
 
 
 def _calibration_on_fresh(

@@ -20,6 +20,7 @@ from anomaly.likelihoods.forecast import Families
 from anomaly.likelihoods.links import Links
 from anomaly.metrics import MetricSpec
 from anomaly.networks.runtime import Network
+from anomaly.networks.silent import Silent
 from anomaly.networks.spec import NetworkSpec
 from anomaly.scan import VIEWS, Usual, window_lengths
 from anomaly.states import Sizes
@@ -42,7 +43,9 @@ class Summary:
     trained_from, trained_to: seconds UTC. Losses are mean negative log-likelihoods per known value
     on later history, of the network and of its statistical twin. calibration_error: see
     `anomaly.calibration_report`. stopped: why training ended. held_out: the twin's mean log-likelihood per
-    known value on later history, by metric and family.
+    known value on later history, by metric and family. likelihood, twin_likelihood: the same, nats, of
+    each metric by itself under the model's forecast and under its twin's; None where the model
+    reconstructs, for then it has seen what it says.
     """
 
     trained_from: int
@@ -55,6 +58,8 @@ class Summary:
     steps: int
     stopped: str
     held_out: dict[str, dict[str, float]] = field(default_factory=dict)
+    likelihood: float | None = None
+    twin_likelihood: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,10 @@ class Model:
         )  # fmt: skip
 
     @cached_property
-    def network(self) -> Network:
-        """The network, ready to score."""
+    def network(self) -> Network | Silent:
+        """The network, ready to score, or none beside the twin."""
+        if self.network_spec.cell == "none":
+            return Silent(self.network_spec)
         return Network(self.network_spec, self.onnx)
 
     @cached_property

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anomaly.likelihoods.links import Links
     from anomaly.model import Model
     from anomaly.networks.runtime import Network
+    from anomaly.networks.silent import Silent
     from anomaly.panel import Grid, Panel
     from anomaly.states import States
     from anomaly.twin import TwinForecast, TwinPrior, TwinState
@@ -84,7 +85,7 @@ def read(
     panel: Panel,
     links: Links,
     prior: TwinPrior,
-    network: Network,
+    network: Network | Silent,
     timezone: str,
     states: States,
     context: CalendarContext,

@@ -100,12 +100,13 @@ class TrainingData:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """onnx: the network for scoring; losses: mean negative log-likelihood per known value on later
-    history, of the network and of the twin it corrects; steps: gradient steps taken; stopped: why.
+    history, of the network and of the twin it corrects, None where no network was trained; steps:
+    gradient steps taken; stopped: why.
     """
 
     onnx: bytes
-    validation_loss: float
-    twin_loss: float
+    validation_loss: float | None
+    twin_loss: float | None
     steps: int
     stopped: str
 
