@@ -175,6 +175,7 @@ def _scan(
     if given is None:
         alone = deviations(reading.marginal, model.central[:metrics])
         common = np.concatenate([common_shock(alone, known), common_shock(joint, known)], axis=-1)
+        common *= model.looking.common_shock
     else:
         common = _common(given, panel)
     joint = take_off(joint, common[:, metrics:])

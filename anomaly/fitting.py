@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from anomaly.panel import Panel
     from anomaly.progress import Progress
     from anomaly.reading import Reading
-    from anomaly.settings import ModelSettings, Settings
+    from anomaly.settings import ModelSettings, ScanSettings, Settings
     from anomaly.twin import TwinPrior, TwinState
 
 TRAIN_SHARE = 0.75  # of history in time; the rest validates and calibrates
@@ -237,11 +237,12 @@ def _calibrated(
         advance(1)
         known = history.present & history.mask.any(-1)
         joint = surprise.deviations(reading.joint, central[len(specs) :])
-        joint = surprise.take_off(joint, surprise.common_shock(joint, known))
+        if blank.looking.common_shock:
+            joint = surprise.take_off(joint, surprise.common_shock(joint, known))
         usual, looks = _windows(blank, history, joint, known, start, split)
         tails = _tails(looks, known[later])
         advance(1)
-        evidence = _cross_fitted(looks, known[later], blank.lengths)
+        evidence = _cross_fitted(looks, known[later], blank.lengths, blank.looking.combine)
         final = fit_tail(_sample(np.where(known[later], evidence, np.nan)))
         boundary = choose_boundary(settings.threshold, evidence, known[later], history.grid.step)
         advance(1)
@@ -266,12 +267,12 @@ def _calibrated(
     )
 
 
-def _likelihoods(
-    reading: Reading, history: Panel, links: Links, split: int
-) -> tuple[float, float]:
+def _likelihoods(reading: Reading, history: Panel, links: Links, split: int) -> tuple[float, float]:
     """Mean log-likelihood of known later values, nats: under the forecast, and under the twin's."""
     later = history.between(split, len(history.grid))
     seen = features.censored(features.observe(later, links), links)
+    if not seen.mask.any():
+        return float("nan"), float("nan")
     own, twins = (
         float(
             said.at(np.s_[:, split:])
@@ -320,8 +321,12 @@ def _blank(
     return Model(
         history.metrics, specs, history.grid.step, context.timezone, ready.horizon, spec, ready.links,
         ready.prior, (), scan.Usual(empty, empty), (), nothing, 0.0, centres, scale, trained.onnx,
-        Summary(0, 0, 0, seed, 0.0, 0.0, 0.0, 0, ""),
+        Summary(0, 0, 0, seed, 0.0, 0.0, 0.0, 0, ""), looking=_looking(settings.scan),
     )  # fmt: skip
+
+
+def _looking(chosen: ScanSettings) -> scan.Looking:
+    return scan.Looking(chosen.windows, chosen.own_history, chosen.common_shock, chosen.combine)
 
 
 def _windows(
@@ -339,7 +344,15 @@ def _windows(
     first_pass = [
         chunk.sums[:, ::stride][known[:, chunk.first : chunk.last : stride]]
         for chunk in chunk_deviations(
-            joint, known, chunks, history.grid.step, start, directions, lengths, flat
+            joint,
+            known,
+            chunks,
+            history.grid.step,
+            start,
+            directions,
+            lengths,
+            flat,
+            model.looking.own_history,
         )
         if chunk.first < split
     ]
@@ -347,7 +360,15 @@ def _windows(
     parts = [
         scan.ways(chunk.deviation[:, max(0, split - chunk.first) :], directions)
         for chunk in chunk_deviations(
-            joint, known, chunks, history.grid.step, start, directions, lengths, usual
+            joint,
+            known,
+            chunks,
+            history.grid.step,
+            start,
+            directions,
+            lengths,
+            usual,
+            model.looking.own_history,
         )
         if chunk.last > split
     ]
@@ -364,7 +385,10 @@ def _tails(looks: NDArray[np.float32], known: NDArray[np.bool_]) -> tuple[tuple[
 
 
 def _cross_fitted(
-    looks: NDArray[np.float32], known: NDArray[np.bool_], lengths: Sequence[int]
+    looks: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    lengths: Sequence[int],
+    combine: scan.Combine,
 ) -> NDArray[np.float32]:
     """Evidence of later history, (users, steps), each part judged by tails fitted to the others.
 
@@ -384,7 +408,7 @@ def _cross_fitted(
         at = np.ix_(inside.any(1), inside.any(0))
         surprise[at] = scan.surprises(looks[at], tails)
     surprise[~known] = 0
-    return scan.evidence(surprise, lengths)
+    return scan.evidence(surprise, lengths, combine)
 
 
 def _central(odds: NDArray[np.float32]) -> CentralMap:

@@ -22,7 +22,7 @@ from anomaly.metrics import MetricSpec
 from anomaly.networks.runtime import Network
 from anomaly.networks.silent import Silent
 from anomaly.networks.spec import NetworkSpec
-from anomaly.scan import VIEWS, Usual, window_lengths
+from anomaly.scan import VIEWS, Looking, Usual
 from anomaly.states import Sizes
 from anomaly.twin import TwinPrior
 
@@ -69,7 +69,7 @@ class Model:
     central: for each metric by itself, then for each given those before it. tails: by way of
     looking (`anomaly.scan`) and length. final: evidence to surprise of a step. level: the evidence
     at which flags begin.
-    prune: see `anomaly.thresholds.choice`. calibration: how true its tails were on fresh history.
+    prune: see `anomaly.thresholds.choice`. looking: how windows are read. calibration: how true its tails were on fresh history.
     centres: (cohorts, profile) middles of the cohorts; centre_scale: (2, profile) mean and spread.
     """
 
@@ -91,6 +91,7 @@ class Model:
     onnx: bytes
     summary: Summary
     prune: float = 0.0
+    looking: Looking = field(default_factory=Looking)
     calibration: Calibration = field(default_factory=Calibration)
 
     @property
@@ -106,7 +107,7 @@ class Model:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Window lengths in steps, in the order of `tails`."""
-        return window_lengths(self.step)
+        return self.looking.lengths(self.step)
 
     @property
     def sizes(self) -> Sizes:
@@ -139,7 +140,7 @@ class Model:
             "network": asdict(self.network_spec), "links": self.links.kinds,
             "families": asdict(self.prior.families), "level": self.level,
             "prune": self.prune, "calibration": self.calibration.records(),
-            "summary": asdict(self.summary),
+            "looking": asdict(self.looking), "summary": asdict(self.summary),
         }  # fmt: skip
         return {
             JSON_FILE: json.dumps(head, indent=1, sort_keys=True).encode(),
@@ -194,7 +195,8 @@ class Model:
                     f"the model's {name} is not finite. Train again: anomaly run --force."
                 )
         specs = tuple(MetricSpec(**spec) for spec in head["specs"])
-        lengths = len(window_lengths(head["step"]))
+        looking = Looking(**head.get("looking", {}))
+        lengths = len(looking.lengths(head["step"]))
 
         def tail(name: str) -> TailMap:
             return TailMap(arrays[name][0], arrays[name][1])
@@ -214,7 +216,7 @@ class Model:
             tails=tuple(tuple(tail(f"tail_{c}_{n}") for n in range(lengths)) for c in range(VIEWS)),
             final=tail("final"), level=head["level"], centres=arrays["centres"],
             centre_scale=arrays["centre_scale"], onnx=files[ONNX_FILE], summary=Summary(**head["summary"]),
-            prune=head["prune"], calibration=Calibration.from_records(head["calibration"]),
+            prune=head["prune"], looking=looking, calibration=Calibration.from_records(head["calibration"]),
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ probabilities is Fisher's combination (1932), where a maximum pays for every loo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -35,6 +35,8 @@ MOST_SURPRISE = np.float32(15.0)  # 1e-15: beyond it one window says nothing mor
 FINE_STEP = 1_800  # seconds; finer grids are read in other lengths
 LOUD, STEADY = 0, 1  # the two ways of looking
 VIEWS = 2
+
+Combine = Literal["mean", "highest", "loud", "steady"]
 
 
 def heeded(
@@ -82,6 +84,24 @@ def window_lengths(step: int) -> tuple[int, ...]:
     if step < FINE_STEP:  # a fine grid is read for faults of minutes, not for habits of days
         spans = [step, 4 * step, 16 * step, 3_600, 4 * 3_600]
     return tuple(sorted({max(1, span // step) for span in spans}))
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """What of the scan is in use; all of it, unless something is switched off to see what it brings.
+
+    windows: False reads each step by itself. own_history: False compares with everyone's sums alone.
+    common_shock: False leaves in what hits everyone. combine: see `evidence`.
+    """
+
+    windows: bool = True
+    own_history: bool = True
+    common_shock: bool = True
+    combine: Combine = "mean"
+
+    def lengths(self, step: int) -> tuple[int, ...]:
+        """Window lengths in steps."""
+        return window_lengths(step) if self.windows else (1,)
 
 
 def window_sums(
@@ -181,18 +201,23 @@ def surprises(looks: NDArray[np.float32], maps: Sequence[Sequence[TailMap]]) -> 
     return np.minimum(out, MOST_SURPRISE)
 
 
-def evidence(surprise: NDArray[np.float32], lengths: Sequence[int]) -> NDArray[np.float32]:
+def evidence(
+    surprise: NDArray[np.float32], lengths: Sequence[int], combine: Combine = "mean"
+) -> NDArray[np.float32]:
     """The mean over ways and lengths of the most surprising window that covers each step.
 
-    Args: surprise (users, steps, VIEWS, lengths) of the windows that end at each step.
+    Args: surprise (users, steps, VIEWS, lengths) of the windows that end at each step. combine:
+        'highest' takes the highest in place of the mean; 'loud' and 'steady' are one way alone.
     Returns: (users, steps) float32.
     """
     users, steps, views, _ = surprise.shape
+    chosen = {"loud": [LOUD], "steady": [STEADY]}.get(combine, list(range(views)))
     total = np.zeros((users, steps), dtype=np.float32)
-    for view in range(views):
+    for view in chosen:
         for index, length in enumerate(lengths):
-            total += covered(surprise[:, :, view, index], length)
-    return total / np.float32(views * len(lengths))
+            found = covered(surprise[:, :, view, index], length)
+            total = np.maximum(total, found) if combine == "highest" else total + found
+    return total if combine == "highest" else total / np.float32(len(chosen) * len(lengths))
 
 
 def covered(surprise: NDArray[np.float32], length: int) -> NDArray[np.float32]:

@@ -59,19 +59,21 @@ def chunk_deviations(
     directions: Sequence[str],
     lengths: Sequence[int],
     usual: Usual,
+    own_history: bool = True,
 ) -> Iterator[Chunk]:
     """Window sums of each chunk against the user's own history before it.
 
     Args: joint (users, steps, metrics) deviations of each metric given those before it in the step,
     common shock taken off; known (users, steps): where the user was present and something was known.
+    own_history: False sets everyone against what is usual for all.
     """
-    own = states.own
+    own, nobody = states.own, scan.Moments.empty(*states.own.mean.shape)
     before = scan.seen_at(scan.heeded(states.recent, directions))
     for first, last in chunks:
         now = scan.seen_at(scan.heeded(joint[:, first:last], directions))
         now[~known[:, first:last]] = 0
         sums = scan.window_sums(before, now, lengths)
-        deviation = scan.against_own(sums, own, usual)
+        deviation = scan.against_own(sums, own if own_history else nobody, usual)
         days = (last - first) * step / DAY_SECONDS
         own = scan.learn(own, sums, known[:, first:last], usual, days)
         joined = np.concatenate([before, now], axis=1)
@@ -94,14 +96,23 @@ def scan_panel(
     surprise = np.empty((users, steps, scan.VIEWS, len(lengths)), np.float32)
     chunks = chunks_of(grid, model.timezone)
     for chunk in chunk_deviations(
-        joint, known, chunks, grid.step, states, model.directions, lengths, model.usual
+        joint,
+        known,
+        chunks,
+        grid.step,
+        states,
+        model.directions,
+        lengths,
+        model.usual,
+        model.looking.own_history,
     ):
         at = np.s_[:, chunk.first : chunk.last]
         looks = scan.ways(chunk.deviation, model.directions)
         surprise[at] = scan.surprises(looks, model.tails)
         own = chunk.after
     surprise[~known] = 0
-    evidence = np.where(known, scan.evidence(surprise, lengths), 0).astype(np.float32)
+    found = scan.evidence(surprise, lengths, model.looking.combine)
+    evidence = np.where(known, found, 0).astype(np.float32)
     after = replace(
         states,
         own=own,

@@ -24,7 +24,7 @@ from anomaly.months import parse_duration, zone
 DEFAULT_CONFIG = "anomaly.toml"
 PREFIX = "ANOMALY_"
 CONFIG_VARIABLE = "ANOMALY_CONFIG"
-RESULT_SECTIONS = ("grid", "metric", "calendar", "cohorts", "model", "threshold")
+RESULT_SECTIONS = ("grid", "metric", "calendar", "cohorts", "model", "scan", "threshold")
 DAY_SECONDS = 86_400
 CRON_FIELDS = 5
 _CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -239,6 +239,22 @@ class ModelSettings(Section):
     seed: int = Field(0, ge=0, description="Everything random follows from it.")
 
 
+class ScanSettings(Section):
+    """What is looked at: parts that can be switched off, to measure what each brings."""
+
+    windows: bool = Field(
+        True, description="Windows of several lengths; false: each step by itself."
+    )
+    own_history: bool = Field(
+        True, description="Windows are set against the user's own; false: against everyone's alone."
+    )
+    common_shock: bool = Field(True, description="What hits everyone in a step is taken off.")
+    combine: Literal["mean", "highest", "loud", "steady"] = Field(
+        "mean",
+        description="Evidence of a step: the mean over ways and lengths, the highest, or one way alone.",
+    )
+
+
 class ThresholdSettings(Section):
     """Where flags begin."""
 
@@ -341,6 +357,7 @@ class Settings(Section):
     calendar: CalendarSettings = CalendarSettings()
     cohorts: CohortSettings = CohortSettings()
     model: ModelSettings = ModelSettings()
+    scan: ScanSettings = ScanSettings()
     threshold: ThresholdSettings = ThresholdSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     run: RunSettings = RunSettings()
@@ -403,6 +420,8 @@ def configuration_hash(settings: Settings) -> str:
     the same flag ids on every machine.
     """
     shaping = settings.model_dump(mode="json", include=set(RESULT_SECTIONS))
+    if settings.scan == ScanSettings():
+        del shaping["scan"]  # configurations from before this section keep their hashes
     text = json.dumps(shaping, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 Cell = Literal["lstm", "rnn", "gru", "feedforward", "none"]
 Objective = Literal["forecast", "reconstruct", "both"]
 Mapping = Literal["many-to-many", "many-to-one", "one-to-many", "one-to-one"]
-STATES = {"lstm": 2, "rnn": 1, "gru": 1, "feedforward": 0, "none": 0}  # arrays of memory a layer carries
+# arrays of memory that a layer carries
+STATES = {"lstm": 2, "rnn": 1, "gru": 1, "feedforward": 0, "none": 0}
 
 
 @dataclass(frozen=True, slots=True)

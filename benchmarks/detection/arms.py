@@ -85,8 +85,9 @@ ARMS: tuple[Arm, ...] = (
     Arm("one_step", "ablation", "no windows: each step by itself", {"scan": {"windows": False}}),
     Arm("no_own_history", "ablation", "not set against the user's own history", {"scan": {"own_history": False}}),
     Arm("no_common_shock", "ablation", "what hits everyone is left in", {"scan": {"common_shock": False}}),
-    Arm("only_together", "ablation", "all metrics only together", {"scan": {"combine": "together"}}),
-    Arm("only_highest", "ablation", "only the highest metric", {"scan": {"combine": "highest"}}),
+    Arm("only_highest", "ablation", "the highest of ways and lengths, not their mean", {"scan": {"combine": "highest"}}),
+    Arm("only_loud", "ablation", "only how loud each step is", {"scan": {"combine": "loud"}}),
+    Arm("only_steady", "ablation", "only what does not end", {"scan": {"combine": "steady"}}),
 
     *(Arm(f"seed_{n}", "seed", f"the product, trained with seed {n}", {"model": {"seed": n}}, sets=SEEDED) for n in range(1, 5)),
 )

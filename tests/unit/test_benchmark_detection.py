@@ -45,6 +45,12 @@ def test_an_arm_changes_the_settings_it_names_and_nothing_else():
     assert changed.model_dump(exclude_unset=True) == {"model": {"cell": "gru"}}
 
 
+def test_settings_take_every_arm():
+    for arm in ARMS:
+        settings = arm.settings(["bytes"])
+        assert (settings is None) == (not arm.override)
+
+
 def test_a_star_stands_for_every_metric():
     settings = by_name("gaussian").settings(["bytes", "files"])
     assert {name: one.likelihood for name, one in settings.metric.items()} == {

@@ -151,6 +151,7 @@ SHAPING = {
     "calendar": {"country": "DE"},
     "cohorts": {"count": 3},
     "model": {"seed": 1},
+    "scan": {"own_history": False},
     "threshold": {"kind": "fdr"},
 }
 INDIFFERENT = {

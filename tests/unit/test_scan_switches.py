@@ -1,0 +1,76 @@
+"""`[scan]`: each part of the scan can be switched off, and then it is off."""
+
+import numpy as np
+import pytest
+
+from anomaly import engine, scan
+from anomaly.panel import Panel
+from anomaly.scanning import chunk_deviations
+from anomaly.settings import ScanSettings
+from tests.fixtures.behaviour import SPECS, UTC, hourly_panel, score_after, small_settings
+
+
+def fitted(history: Panel, **switches) -> engine.Model:
+    settings = small_settings(cell="none").model_copy(update={"scan": ScanSettings(**switches)})
+    return engine.fit(history, SPECS, UTC, settings, seed=3)
+
+
+@pytest.fixture(scope="module")
+def usual(history):
+    return fitted(history)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [{"windows": False}, {"own_history": False}, {"common_shock": False}]
+    + [{"combine": way} for way in ("highest", "loud", "steady")],
+    ids=str,
+)
+def test_a_switch_changes_scores_and_is_saved_with_the_model(history, month, usual, switches):
+    model = fitted(history, **switches)
+    again = engine.Model.from_files(model.to_files())
+    assert again.looking == model.looking == scan.Looking(**switches)
+    scores = score_after(again, history, month).scores
+    assert np.isfinite(scores).all()
+    assert not np.array_equal(scores, score_after(usual, history, month).scores)
+
+
+def test_without_windows_a_day_is_looked_at_step_by_step(history, usual):
+    assert fitted(history, windows=False).lengths == (1,)
+    assert usual.lengths == scan.window_lengths(3_600)
+
+
+def test_without_own_history_equal_sums_are_equally_unusual(usual):
+    rng = np.random.default_rng(0)
+    joint = np.repeat(rng.normal(size=(1, 48, 2)).astype(np.float32), 2, axis=0)
+    states = engine.States.empty(usual, ("a", "b"))
+    busy = scan.Moments(np.array([0, 90], np.float32), states.own.mean + 5, states.own.square + 26)
+    states = engine.States(
+        states.users, states.twin, states.lagged, states.memory, states.recent, busy,
+        states.past, states.cohort,
+    )  # fmt: skip
+    known = np.ones((2, 48), bool)
+    for own_history in (True, False):
+        (chunk,) = chunk_deviations(
+            joint, known, [(0, 48)], 3_600, states, usual.directions, usual.lengths, usual.usual,
+            own_history,
+        )  # fmt: skip
+        a, b = chunk.deviation
+        assert np.array_equal(a, b) == (not own_history)
+
+
+def test_what_hits_everyone_is_left_in_only_where_asked(history, usual):
+    shaken = hourly_panel(24, "2026-03-01", "2026-04-01")
+    shaken.values[:, 300:320] += 20
+    for model, taken in ((usual, True), (fitted(history, common_shock=False), False)):
+        states = engine.States.empty(model, shaken.users)
+        assert engine.reference(model, shaken, states, UTC).common.any() == taken
+
+
+def test_ways_are_combined_as_named():
+    surprise = np.array([[[[1.0, 3.0], [2.0, 6.0]]]], np.float32)
+    found = {
+        way: scan.evidence(surprise, (1, 1), way).item()
+        for way in ("mean", "highest", "loud", "steady")
+    }
+    assert found == {"mean": 3.0, "highest": 6.0, "loud": 2.0, "steady": 4.0}
