@@ -69,7 +69,8 @@ class Model:
     central: for each metric by itself, then for each given those before it. tails: by way of
     looking (`anomaly.scan`) and length. final: evidence to surprise of a step. level: the evidence
     at which flags begin.
-    prune: see `anomaly.thresholds.choice`. looking: how windows are read. calibration: how true its tails were on fresh history.
+    prune: see `anomaly.thresholds.choice`. looking: how windows are read.
+    calibration: how true its tails were on fresh history.
     centres: (cohorts, profile) middles of the cohorts; centre_scale: (2, profile) mean and spread.
     """
 
