@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WRITES = "anomaly_writes"  # execution option: the transaction is going to write
 BUSY_SECONDS = 5.0  # how long SQLite itself waits for another process's write
 CONNECT_SECONDS = 10
+# PostgreSQL ends a transaction whose client is silent for so long: one that is frozen while it
+# writes would keep the rows it has locked, the lease's above all, from whoever takes its work over.
+FROZEN_SECONDS = 30
 CACHE_KIB = 65_536  # SQLite's page cache; bulk writes into a sorted table are twice as fast with it
 
 
@@ -37,7 +40,7 @@ def open_engine(url: str, password_file: Path | None = None) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return sa.create_engine(
+    engine = sa.create_engine(
         address.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         connect_args={
@@ -46,6 +49,8 @@ def open_engine(url: str, password_file: Path | None = None) -> Engine:
             "client_encoding": "utf8",
         },
     )
+    event.listen(engine, "begin", _begin_postgres)
+    return engine
 
 
 def _address(url: str) -> URL:
@@ -102,3 +107,10 @@ def _begin_sqlite(connection: Connection) -> None:
     # two and fail; those that write say so and lock at once.
     writes = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _begin_postgres(connection: Connection) -> None:
+    if connection.get_execution_options().get(WRITES, False):
+        connection.exec_driver_sql(
+            f"SET LOCAL idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'"
+        )

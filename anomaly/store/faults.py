@@ -47,6 +47,7 @@ _POSTGRES = {
     "08": AWAY,
     "23": CONSTRAINT,
     "25006": READ_ONLY,
+    "25P03": AWAY,  # this process was silent for too long in the middle of a transaction
     "28": LOGIN,
     "3D000": "does not exist. Create it: createdb NAME",
     "40": BUSY,
