@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow as pa
 
     from anomaly.records import Band, Flag, UserMonth
 
@@ -178,6 +180,10 @@ class FlagReader(Protocol):
         """Users of a month by rank, then those not scored."""
         ...
 
+    def neighbours(self, row: FlagRow) -> tuple[str | None, str | None]:
+        """The flag_ids just before and after a flag in its month's order, None at the ends."""
+        ...
+
     def precision(self) -> float | None:
         """The share of judged flags that were real, or None where none was judged."""
         ...
@@ -237,8 +243,24 @@ class ModelReader(Protocol):
         ...
 
 
+class ObservationReader(Protocol):
+    """What was observed."""
+
+    def read(
+        self,
+        start: dt.datetime | None = ...,
+        end: dt.datetime | None = ...,
+        users: Sequence[str] | None = ...,
+    ) -> Iterator[pa.Table]:
+        """Rows of [start, end): user_id, metric, observed_at, value; sorted by user and time."""
+        ...
+
+
 class WebStore(Protocol):
     """What the pages and the API read."""
+
+    @property
+    def observations(self) -> ObservationReader: ...
 
     @property
     def flags(self) -> FlagReader: ...

@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 
 import numpy as np
+import pyarrow as pa
 
 from anomaly.records import Band, Flag, UserMonth
 from anomaly.store import Run, Store
@@ -135,9 +136,37 @@ def month_of_flags() -> tuple[list[Flag], list[UserMonth], dict[str, Band]]:
     return flags, months, series
 
 
+def observe(store: Store, user_id: str, first: dt.date, last: dt.date) -> None:
+    """Write hours of two metrics of a user, both days included; u007's incidents are among them."""
+    times = np.arange(
+        np.datetime64(first, "s"), np.datetime64(last, "s") + np.timedelta64(1, "D"), 3_600
+    ).astype(np.int64)
+    hour, day = (times // 3_600) % 24, (times // 86_400 + 3) % 7
+    busy = np.where((hour >= 8) & (hour < 18) & (day < 5), 18.0, 0.8)
+    rng = np.random.default_rng(7)
+    planted = np.zeros(len(times))
+    for start, hours, extra in ((265, 4, 400.0), (400, 30, 14.0)):
+        at = (times - int(MONTH_START.timestamp())) // 3_600
+        planted += np.where((at >= start) & (at < start + hours), extra, 0)
+    for metric, factor in (("files_read", 1.0), ("bytes_out", 20.0)):
+        values = (rng.poisson(busy) + planted) * factor
+        store.observations.write(
+            pa.table(
+                {
+                    "user_id": [user_id] * len(times),
+                    "metric": [metric] * len(times),
+                    "observed_at": pa.array(times, pa.timestamp("s", "UTC")),
+                    "value": values.astype(np.float64),
+                }
+            ),
+            "factory",
+        )
+
+
 def publish_month(store: Store, state: str = "complete") -> Run:
     """Write MONTH as a run would: rows ingested, a model, the flags, users' months and series."""
     minutes = dt.timedelta(minutes=1)
+    observe(store, "u007", dt.date(2026, 1, 1), dt.date(2026, 3, 31))
     ingest = store.ledger.start("ingest", configuration="c0ffee", code_version="1.0", now=RUN_AT)
     store.ledger.finish(
         ingest,

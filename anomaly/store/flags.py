@@ -20,6 +20,7 @@ from anomaly.store.tables import FLAG_NUMBERS, feedback, flags, flags_current, u
 if TYPE_CHECKING:
     import datetime as dt
 
+    from anomaly.ports import FlagRow as PortRow
     from anomaly.records import Band
     from anomaly.store.database import Database
 
@@ -69,6 +70,17 @@ class Flags:
             .where(flags.c.flag_id == flag_id)
         )
         return series.unpacked(self._database.read(lambda c: c.execute(query).scalars().first()))
+
+    def neighbours(self, row: PortRow) -> tuple[str | None, str | None]:
+        """The flag_ids just before and after a flag in its month's order, None at the ends."""
+        view, score, own = flags_current, row.flag.score, row.flag.flag_id
+        month = sa.select(view.c.flag_id).where(view.c.month == row.month).limit(1)
+        level = view.c.score == score
+        above = month.where((view.c.score > score) | (level & (view.c.flag_id < own)))
+        below = month.where((view.c.score < score) | (level & (view.c.flag_id > own)))
+        above = above.order_by(view.c.score, view.c.flag_id.desc())
+        below = below.order_by(view.c.score.desc(), view.c.flag_id)
+        return self._database.read(lambda c: (c.scalar(above), c.scalar(below)))
 
     def user_months(
         self, month: str, user: str | None = None, limit: int | None = None, offset: int = 0

@@ -58,7 +58,7 @@ def create_app(
         docs_url=None,  # FastAPI's documentation pages load their scripts from elsewhere
         redoc_url=None,
     )
-    renderer = pages.Renderer(settings.grid.timezone)
+    renderer = pages.Renderer(settings)
     app.include_router(assets.router())
     app.include_router(pages.router(store, renderer, model))
     app.include_router(api.router(store))

@@ -16,7 +16,7 @@ import anomaly
 from anomaly.exceptions import SourceError
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_OWN = ("style.css", "plotly.css", "plot.js", "icon.svg")
+_OWN = ("style.css", "plotly.css", "plot.js", "keys.js", "icon.svg")
 _PLOTLY = "plotly.min.js"
 # What plotly's script looks for before it adds a style element: one whose id is the style's hash.
 _STYLE_MARK = re.compile(rb'getElementById\("([0-9a-f]{64})"\)')

@@ -6,15 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
+import numpy as np
+import pyarrow as pa
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import anomaly
 from anomaly.exceptions import UsageError
-from anomaly.months import zone
+from anomaly.heatmap import heat_map, span
+from anomaly.months import Month, parse_duration, zone
 from anomaly.ports import FlagFilter, FlagRow, RunRow, WebStore
 from anomaly.records import SEVERITIES, STATUSES
+from anomaly.rows import SCHEMA, Rows
+from anomaly.settings import MetricSettings, Settings
 from anomaly.web import assets, views, words
 from anomaly.web.api import checked
 
@@ -32,10 +37,11 @@ Text = Annotated[str, Query(max_length=2_000)]
 
 
 class Renderer:
-    """Templates with everything they call; `timezone` is the zone of all times shown."""
+    """Templates with everything they call. settings: of metrics, and of the zone of all times."""
 
-    def __init__(self, timezone: str) -> None:
-        self.timezone = timezone
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.timezone = timezone = settings.grid.timezone
         self._templates = Environment(
             loader=PackageLoader("anomaly.web"),
             autoescape=True,
@@ -77,12 +83,12 @@ def router(store: WebStore, renderer: Renderer, model: Callable[[], Model | None
         return _month(store, renderer, month, chosen, users, flags)
 
     @routes.get("/users")
-    def named(user: Text, month: Text = "") -> HTMLResponse:
-        return _user(store, renderer, user, month)
+    def named(user: Text, month: Text = "", metric: Text = "") -> HTMLResponse:
+        return _user(store, renderer, user, month, metric)
 
     @routes.get("/users/{user_id:path}")
-    def user(user_id: str, month: Text = "") -> HTMLResponse:
-        return _user(store, renderer, user_id, month)
+    def user(user_id: str, month: Text = "", metric: Text = "") -> HTMLResponse:
+        return _user(store, renderer, user_id, month, metric)
 
     @routes.get("/flags/{flag_id}")
     def flag(flag_id: str) -> HTMLResponse:
@@ -124,23 +130,74 @@ def _month(
     )
 
 
-def _user(store: WebStore, renderer: Renderer, user_id: str, month: str) -> HTMLResponse:
+def _user(
+    store: WebStore, renderer: Renderer, user_id: str, month: str, metric: str
+) -> HTMLResponse:
     flags = store.flags.select(FlagFilter(user=user_id))
     wanted = checked(month or None) or max((row.month for row in flags), default=None)
-    wanted = wanted or _latest(store.ledger.month_states(limit=MONTHS))
+    runs = store.ledger.month_states(limit=MONTHS)
+    wanted = wanted or _latest(runs)
     rows = store.flags.user_months(wanted, user_id) if wanted else []
     if wanted is None or not (rows or flags):
         raise HTTPException(404, f"no scored month knows a user {user_id!r}")
     here = [row for row in flags if row.month == wanted]
+    run = next((run for run in runs if run.month == wanted), None)
+    metrics, shown = _map(store, renderer.settings, user_id, wanted, run, metric, here)
     return renderer.page(
         "user.html",
         user_id=user_id,
         month=wanted,
         row=rows[0] if rows else None,
+        metrics=metrics,
+        map=shown,
         flags=[(row, _plot(store, renderer, row)) for row in here[:PLOTS]],
         more=here[PLOTS:],
         others=[row for row in flags if row.month != wanted],
     )
+
+
+def _map(
+    store: WebStore,
+    settings: Settings,
+    user_id: str,
+    month: str,
+    run: RunRow | None,
+    metric: str,
+    flags: Sequence[FlagRow],
+) -> tuple[list[str], views.Map | None]:
+    """The user's metrics, and the heat map of one: the asked, else the strongest flag's.
+
+    Raises: HTTPException 404 if the user has no such metric in the month or shortly before.
+    """
+    timezone, wanted = settings.grid.timezone, Month.parse(month)
+    start, end = span(wanted, timezone)
+    tables = list(store.observations.read(start, end, [user_id]))
+    rows = Rows.from_arrow(pa.concat_tables(tables) if tables else SCHEMA.empty_table())
+    metrics = sorted(rows.metric_names)
+    if metric and metric not in metrics:
+        known = ", ".join(metrics[:10]) or "none"
+        raise HTTPException(404, f"{user_id!r} has no metric {metric!r} in {month}; known: {known}")
+    if not metrics:
+        return [], None
+    named = [
+        words.first_metric(row.flag) for row in flags if words.first_metric(row.flag) in metrics
+    ]
+    counts = np.bincount(rows.metric_code, minlength=len(rows.metric_names))
+    shown = metric or (named[0] if named else rows.metric_names[int(counts.argmax())])
+    own = rows.metric_code == rows.metric_names.index(shown)
+    given = settings.metric.get(shown, MetricSettings())
+    over = min(end, run.started_at) if run and run.started_at else end
+    found = heat_map(
+        rows.observed_at[own],
+        rows.value[own],
+        wanted,
+        timezone,
+        int(parse_duration(settings.grid.step).total_seconds()),
+        int(over.timestamp()),
+        given.aggregate,
+        given.absent,
+    )
+    return metrics, views.month_map(found, shown, [row.flag for row in flags], timezone)
 
 
 def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
@@ -150,6 +207,7 @@ def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
         raise HTTPException(404, str(error)) from error
     user_months = store.flags.user_months(row.month, row.flag.user_id)
     siblings = store.flags.select(FlagFilter(row.month, user=row.flag.user_id))
+    before, after = store.flags.neighbours(row)
     return renderer.page(
         "flag.html",
         row=row,
@@ -157,6 +215,8 @@ def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
         plot=_plot(store, renderer, row),
         comparisons=views.comparisons(row.flag),
         user_month=user_months[0].user_month if user_months else None,
+        before=before,
+        after=after,
         siblings=[other for other in siblings if other.flag.flag_id != flag_id],
     )
 

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anomaly.calibration_report import DEPTHS, WITHIN
+from anomaly.heatmap import WEEKS
 from anomaly.months import zone
 from anomaly.records import FLAG_COLUMNS, SEVERITIES, Band, Flag
 from anomaly.web import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from anomaly.calibration_report import Calibration, Row
+    from anomaly.heatmap import HeatMap
     from anomaly.ports import FlagRow, RunRow, UserMonthRow
 
 SMALL_GROUP = 4  # others; a cohort has five members, else everyone is the peer group
@@ -92,6 +94,76 @@ def plot(flag: Flag, band: Band, timezone: str) -> Plot:
         for i, when in enumerate(local)
     ]
     return Plot(flag, metric, data["zone"], data, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A user's month hour by day: `data` goes to the script, `rows` into the table of the numbers.
+
+    numbers: of each flag in the map, by flag_id. days: the heads of the table's columns.
+    """
+
+    metric: str
+    data: dict[str, Any]
+    numbers: dict[str, int]
+    days: list[str]
+    rows: list[tuple[str, list[str]]]
+    compared: bool
+
+
+def month_map(found: HeatMap, metric: str, flags: Sequence[Flag], timezone: str) -> Map:
+    """Lay flags over a user's month. Flags are numbered in order of time."""
+    days = [f"{day:%a %-d}" for day in found.days]
+    parts = [f"{part * found.hours:02d}:00" for part in range(len(found.observed))]
+    ordered = sorted(flags, key=lambda flag: (flag.start, flag.flag_id))
+    data = {
+        "metric": metric,
+        "days": [f"{day:%a %-d %B}" for day in found.days],
+        "ticks": [f"{day:%-d}" for day in found.days],
+        "weekend": [day.weekday() >= 5 for day in found.days],
+        "parts": parts,
+        "hours": found.hours,
+        "weeks": WEEKS,
+        "observed": [_numbers(row) for row in found.observed],
+        "usual": [_numbers(row) for row in found.usual],
+        "departure": [_numbers(np.round(row, 3)) for row in found.departure],
+        "flags": [
+            {
+                "number": number,
+                "url": words.flag_url(flag.flag_id),
+                "title": words.title(flag),
+                "named": metric in flag.metrics.split(";"),
+                "outline": _outline(flag, found, timezone),
+            }
+            for number, flag in enumerate(ordered, start=1)
+        ],
+    }
+    rows = [
+        (part, [words.number(v) if math.isfinite(v) else "" for v in found.observed[row].tolist()])
+        for row, part in enumerate(parts)
+    ]
+    numbers = {flag.flag_id: number for number, flag in enumerate(ordered, start=1)}
+    return Map(metric, data, numbers, days, rows, bool(np.isfinite(found.usual).any()))
+
+
+def _outline(flag: Flag, found: HeatMap, timezone: str) -> list[tuple[float, float]]:
+    """Corners (day, part) of the stretch of a flag, which runs down each day and on with the next."""
+    bottom = len(found.observed)
+
+    def corner(when: dt.datetime) -> tuple[int, float]:
+        local = when.astimezone(zone(timezone))
+        hour = local.hour + local.minute / 60
+        return (local.date() - found.days[0]).days, hour / found.hours if bottom > 1 else 0.0
+
+    (first, top), (last, end) = corner(flag.start), corner(flag.end)
+    if end == 0:
+        last, end = last - 1, float(bottom)
+    if first == last:
+        return [(first, top), (first + 1, top), (first + 1, end), (first, end)]
+    return [
+        (first, top), (first + 1, top), (first + 1, 0), (last + 1, 0),
+        (last + 1, end), (last, end), (last, bottom), (first, bottom),
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +331,7 @@ def _offset_name(timezone: str, offset: dt.timedelta) -> str:
     return f"{timezone}, UTC{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
-def _numbers(values: NDArray[np.float32]) -> list[float | None]:
+def _numbers(values: NDArray[np.floating[Any]]) -> list[float | None]:
     """Floats to six digits (all that float32 holds), None where not finite: JSON has no NaN."""
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
 

@@ -133,13 +133,14 @@ def _down(value: float, parts: int) -> float:
     return math.floor(round(value * parts, 6)) / parts
 
 
-def user_url(user_id: str, month: str | None = None) -> str:
+def user_url(user_id: str, month: str | None = None, metric: str | None = None) -> str:
     """The address of a user's page.
 
     Browsers fold the path segments '.' and '..' away, even percent-encoded, and the router's paths
     end at a line break: such names travel in the query instead.
     """
-    query = {"month": month} if month else {}
+    named = {"month": month, "metric": metric}
+    query = {name: value for name, value in named.items() if value}
     if user_id in {".", ".."} or "\n" in user_id:
         return f"/users?{urlencode({'user': user_id, **query})}"
     return f"/users/{quote(user_id, safe='')}" + (f"?{urlencode(query)}" if query else "")

@@ -1,4 +1,4 @@
-// Draws the plots of flags and of calibration from the JSON beside them. No request, no inline style, no global name.
+// Draws months as heat maps, and the plots of flags and of calibration, from the JSON beside them. No request, no inline style, no global name.
 "use strict";
 
 (() => {
@@ -180,6 +180,101 @@
     show().then(() => drawn(figure));
   };
 
+  const STRONG = 6; // usual deviations at which a colour is full
+  // Within two usual deviations a cell stays neutral: ordinary weeks must not look like incidents.
+  const DEPARTURES = [[0, "--less"], [0.2, "--little-less"], [1 / 3, "--same"], [2 / 3, "--same"], [0.8, "--little-more"], [1, "--more"]];
+  const AMOUNTS = [[0, "--same"], [1, "--observed"]];
+  const mapColours = (shown) =>
+    (shown === "departure" ? DEPARTURES : AMOUNTS).map(([at, name]) => [at, colour(name)]);
+
+  const spoken = (map) =>
+    map.parts.map((part, row) =>
+      map.days.map((day, column) => {
+        const observed = map.observed[row][column];
+        const usual = map.usual[row][column];
+        const amount = observed === null ? "nothing observed" : `${observed.toLocaleString("en")} ${map.metric}`;
+        const compared = usual === null ? "" : `<br>usual: ${usual.toLocaleString("en", { maximumFractionDigits: 1 })}`;
+        return `${day}, ${part}<br>${amount}${compared}`;
+      }),
+    );
+
+  // Cells are centred on whole numbers, outlines run along their edges.
+  const outline = (corners) =>
+    `M${corners.map(([x, y]) => `${x - 0.5},${y - 0.5}`).join("L")}Z`;
+
+  // Square roots, so that one large amount does not turn all others into nothing.
+  const root = (value) => (value === null ? null : Math.sign(value) * Math.sqrt(Math.abs(value)));
+
+  const cells = (map, shown) => {
+    const z = shown === "departure" ? map.departure : map.observed.map((row) => row.map(root));
+    const ends = shown === "departure" ? { zmin: -STRONG, zmax: STRONG } : {};
+    return [{
+      type: "heatmap", z, text: spoken(map), hovertemplate: "%{text}<extra></extra>", showscale: false,
+      colorscale: mapColours(shown), xgap: 1, ygap: 1, hoverongaps: true, ...ends,
+    }];
+  };
+
+  const mapLayout = (map, narrow) => {
+    const rows = map.parts.length;
+    const every = rows > 12 ? 6 : 1;
+    const shownDay = (index) => !narrow || index % 5 === 0;
+    return {
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: SYSTEM_FONT, size: 13, color: colour("--text") },
+      margin: { l: 8, r: 8, t: 22, b: 8 },
+      showlegend: false,
+      dragmode: false,
+      hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") }, align: "left" },
+      xaxis: {
+        automargin: true, fixedrange: true, showgrid: false, zeroline: false, range: [-0.5, map.days.length - 0.5],
+        tickvals: map.days.map((_, index) => index).filter(shownDay), ticktext: map.ticks.filter((_, index) => shownDay(index)),
+        tickangle: 0,
+      },
+      yaxis: {
+        automargin: true, fixedrange: true, showgrid: false, zeroline: false, range: [rows - 0.5, -0.5],
+        tickvals: map.parts.map((_, index) => index).filter((index) => index % every === 0).map((index) => index - 0.5),
+        ticktext: map.parts.filter((_, index) => index % every === 0),
+      },
+      shapes: map.flags.map((flag) => ({
+        type: "path", path: outline(flag.outline), xref: "x", yref: "y",
+        line: { width: 2.5, color: colour("--text"), dash: flag.named ? "solid" : "dot" },
+      })),
+      annotations: map.flags.map((flag) => ({
+        x: flag.outline[0][0] - 0.5, y: flag.outline[0][1] - 0.5, xref: "x", yref: "y", xanchor: "left", yanchor: "bottom",
+        text: String(flag.number), showarrow: false, captureevents: true, borderpad: 2, yshift: 2,
+        bgcolor: colour("--text"), font: { color: colour("--card"), size: 12, weight: 700 },
+      })),
+    };
+  };
+
+  const drawMap = (figure) => {
+    const map = JSON.parse(figure.querySelector("script").textContent);
+    const plot = figure.querySelector(".plot");
+    const buttons = [...figure.querySelectorAll("button[data-shown]")];
+    const phone = window.matchMedia("(max-width: 45rem)");
+    let shown = buttons[0].dataset.shown;
+    plot.classList.toggle("flat", map.parts.length < 4);
+    const show = () =>
+      Plotly.react(plot, cells(map, shown), mapLayout(map, phone.matches), { displayModeBar: false, responsive: true });
+    buttons.forEach((button) =>
+      button.addEventListener("click", () => {
+        shown = button.dataset.shown;
+        buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
+        figure.querySelectorAll("[data-shows]").forEach((part) => { part.hidden = part.dataset.shows !== shown; });
+        show();
+      }),
+    );
+    figure.querySelector(".tools").hidden = buttons.length < 2;
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+    phone.addEventListener("change", show);
+    show().then(() => {
+      plot.on("plotly_clickannotation", (event) => { window.location.href = map.flags[event.index].url; });
+      drawn(figure);
+    });
+  };
+
+  document.querySelectorAll("[data-map]").forEach(drawMap);
   document.querySelectorAll("[data-plot]").forEach(draw);
   document.querySelectorAll("[data-calibration]").forEach(drawTruth);
 })();

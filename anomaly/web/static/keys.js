@@ -1,0 +1,15 @@
+// The arrow keys lead along a page's "previous" and "next" links. No request of its own, no global name.
+"use strict";
+
+(() => {
+  const LINKS = { ArrowLeft: "prev", ArrowRight: "next" };
+  // Where an arrow already means something: in a field, and in what scrolls sideways.
+  const TAKEN = "input, select, textarea, [tabindex='0'], summary";
+
+  document.addEventListener("keydown", (event) => {
+    const rel = LINKS[event.key];
+    const plain = !(event.altKey || event.ctrlKey || event.metaKey || event.shiftKey);
+    if (!rel || !plain || event.target.closest(TAKEN)) return;
+    document.querySelector(`a[rel="${rel}"][data-key]`)?.click();
+  });
+})();
