@@ -1,9 +1,10 @@
-"""The core in four verbs: fit a model, replay history into states, make a reference, score a month.
+"""The core in five verbs: fit a model, replay history into states, make a reference, score, examine.
 
     fit        history panel -> Model
     replay     history panel, states -> states          what is known of each user
     reference  panel of a fixed sample -> Reference     what happened to everyone
     score      month panel, states, reference -> Scored flags, scores, users' months, states
+    examine    a trial -> Showing                       what one model makes of a month
 
 No I/O, no clock. A month is read in one pass, each day from the days before it.
 """
@@ -26,11 +27,12 @@ from anomaly.model import Model
 from anomaly.months import month_of
 from anomaly.panel import awake
 from anomaly.progress import SILENT
-from anomaly.reading import Reading, read_with
+from anomaly.reading import Reading, log_likelihood, read_with
 from anomaly.records import Band, Flag, UserMonth
 from anomaly.scanning import scan_panel
 from anomaly.states import BIN_WIDTH, EVERYONE, HISTORY_BINS, States
 from anomaly.surprise import common_shock, deviations, take_off
+from anomaly.trial import Showing, found_among
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +42,19 @@ if TYPE_CHECKING:
     from anomaly.calendar import CalendarContext
     from anomaly.panel import Panel
     from anomaly.progress import Progress
+    from anomaly.trial import Trial
 
-__all__ = ["Model", "Reference", "Scored", "States", "fit", "reference", "replay", "score"]
+__all__ = [
+    "Model",
+    "Reference",
+    "Scored",
+    "States",
+    "examine",
+    "fit",
+    "reference",
+    "replay",
+    "score",
+]
 
 LEAST_P = 1e-15
 BELOW = np.float32(0.999)  # a step outside every flag stays below the boundary ...
@@ -252,6 +265,30 @@ def score(
     return Scored(
         panel.users, panel.grid.times, panel.present, scores, p_values, top, flags, months,
         _settled(model, after), panel, reading, model,
+    )  # fmt: skip
+
+
+def examine(model: Model, trial: Trial, calendar: CalendarContext) -> Showing:
+    """Let a model learn a trial's users, then score their month as it was and with its incidents.
+
+    Planted users are compared with what the month was for everyone before anything was planted.
+    """
+    before = trial.before
+    past = reference(model, before, States.empty(model, before.users), calendar)
+    now = reference(model, trial.month, past.states, calendar)
+    month = str(month_of(trial.month.grid.start, model.timezone))
+    real = score(model, trial.month, past.states, now, month, calendar, "trial")
+    flags: list[Flag] = []
+    if trial.planted:
+        states = past.states.take([incident.user for incident in trial.planted])
+        flags = score(model, trial.touched, states, now, month, calendar, "trial").flags
+    planted, found = found_among(trial, real.flags, flags)
+    forecasts = model.network_spec.objective != "reconstruct"
+    said = real.reading.forecast
+    return Showing(
+        model.version, model.network_spec.cell,
+        log_likelihood(said, trial.month, model.links) if forecasts else None,
+        planted, found, len(real.flags), sum(one.skipped is None for one in real.user_months),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from anomaly.networks.spec import NetworkSpec, refuse_unserved
 from anomaly.networks.training import Trained, TrainingData, train
 from anomaly.panel import DAY_SECONDS, evenly
 from anomaly.progress import SILENT
-from anomaly.reading import days_of, read, twin_days
+from anomaly.reading import days_of, later_from, log_likelihood, read, twin_days
 from anomaly.scanning import chunk_deviations, chunks_of
 from anomaly.states import States
 from anomaly.thresholds.choice import choose as choose_boundary
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from anomaly.settings import ModelSettings, ScanSettings, Settings
     from anomaly.twin import TwinPrior, TwinState
 
-TRAIN_SHARE = 0.75  # of history in time; the rest validates and calibrates
 LEAST_STEPS = 48  # a history shorter than this says nothing
 MOST_CELLS = 12_000_000  # users x steps x metrics held while training; more users are not needed
 MOST_BATCH = 128
@@ -73,7 +72,7 @@ def fit(
     _refuse_short(history)
     history = _bounded(history)
     ordered = tuple(specs[metric] for metric in history.metrics)
-    split = _split(history, calendar.timezone)
+    split = later_from(history.grid, calendar.timezone)
     ready = _prepare(history, ordered, calendar, settings, split, progress)
     spec = NetworkSpec.of(
         settings.model, len(ordered), history.grid.step, _batch_size(len(history.users))
@@ -115,15 +114,6 @@ def _batch_size(users: int) -> int:
     while size < min(users, MOST_BATCH):
         size *= 2
     return size
-
-
-def _split(history: Panel, timezone: str) -> int:
-    """The step at which later history begins: a day's start where there are enough days."""
-    steps = len(history.grid)
-    starts = np.array([first for first, _ in days_of(history.grid, timezone)])
-    target = int(steps * TRAIN_SHARE)
-    inside = starts[(starts > steps // 2) & (starts < steps * 0.9)]
-    return int(inside[np.abs(inside - target).argmin()]) if len(inside) else target
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,19 +259,11 @@ def _calibrated(
 
 def _likelihoods(reading: Reading, history: Panel, links: Links, split: int) -> tuple[float, float]:
     """Mean log-likelihood of known later values, nats: under the forecast, and under the twin's."""
-    later = history.between(split, len(history.grid))
-    seen = features.censored(features.observe(later, links), links)
-    if not seen.mask.any():
-        return float("nan"), float("nan")
-    own, twins = (
-        float(
-            said.at(np.s_[:, split:])
-            .log_likelihood(seen.active, seen.low, seen.high)[seen.mask]
-            .mean(dtype=np.float64)
-        )
-        for said in (reading.forecast, reading.twin)
+    later, at = history.between(split, len(history.grid)), np.s_[:, split:]
+    return (
+        log_likelihood(reading.forecast.at(at), later, links),
+        log_likelihood(reading.twin.at(at), later, links),
     )
-    return own, twins
 
 
 def _calibration_on_fresh(

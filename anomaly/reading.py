@@ -28,11 +28,36 @@ if TYPE_CHECKING:
     from anomaly.states import States
     from anomaly.twin import TwinForecast, TwinPrior, TwinState
 
+TRAIN_SHARE = 0.75  # of history in time; the rest validates and calibrates
+
 
 def days_of(grid: Grid, timezone: str) -> list[tuple[int, int]]:
     """Local days as (first, last) step indices, last exclusive."""
     starts = day_starts(grid, timezone)
     return list(zip(starts.tolist(), [*starts[1:].tolist(), len(grid)], strict=True))
+
+
+def later_from(grid: Grid, timezone: str) -> int:
+    """The step at which later history begins, which no training sees: a day's start where there are
+    enough days.
+    """
+    steps = len(grid)
+    starts = np.array([first for first, _ in days_of(grid, timezone)])
+    target = int(steps * TRAIN_SHARE)
+    inside = starts[(starts > steps // 2) & (starts < steps * 0.9)]
+    return int(inside[np.abs(inside - target).argmin()]) if len(inside) else target
+
+
+def log_likelihood(said: Forecast, panel: Panel, links: Links) -> float:
+    """Mean log-likelihood of the panel's known values, nats: each metric by itself. NaN without any.
+
+    Args: said: (users, steps, metrics) of the panel.
+    """
+    seen = features.censored(features.observe(panel, links), links)
+    if not seen.mask.any():
+        return float("nan")
+    found = said.log_likelihood(seen.active, seen.low, seen.high)[seen.mask]
+    return float(found.mean(dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)

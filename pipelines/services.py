@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from anomaly.metrics import MetricSpec
     from anomaly.panel import Panel
     from anomaly.progress import Progress
+    from anomaly.trial import Showing, Trial
 
 Clock = Callable[[], dt.datetime]
 
@@ -89,6 +90,10 @@ class Engine(Protocol):
         configuration: str,
     ) -> engine.Scored:
         """Score a month of some users."""
+        ...
+
+    def examine(self, model: engine.Model, trial: Trial, calendar: CalendarContext) -> Showing:
+        """Put a model to a trial."""
         ...
 
 

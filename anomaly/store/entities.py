@@ -149,7 +149,11 @@ class Lease:
 class ModelRow:
     """A model in the registry. state: candidate, champion, retired, withdrawn or refused.
 
-    address: where its files lie; sha256: of their manifest. trained_to: exclusive.
+    address: where its files lie; sha256: of their manifest. trained_to: exclusive. note: the verdict
+    on it. cell: of its network, "none" of a twin that stands alone. families: the likelihood of each
+    metric. twin: the version of the twin fitted beside it. trial: what it made of incidents planted
+    into history (likelihood, planted, found, flags, users). None of models entered before these were
+    kept.
     """
 
     version: str
@@ -167,6 +171,10 @@ class ModelRow:
     registered_at: dt.datetime
     promoted_at: dt.datetime | None
     note: str | None
+    cell: str | None = None
+    families: Mapping[str, str] | None = None
+    twin: str | None = None
+    trial: Mapping[str, float | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from anomaly.store.tables import models
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -46,6 +46,10 @@ class Models:
         now: dt.datetime,
         state: str = "candidate",
         note: str | None = None,
+        cell: str | None = None,
+        families: Mapping[str, str] | None = None,
+        twin: str | None = None,
+        trial: Mapping[str, float | None] | None = None,
     ) -> ModelRow:
         """Enter a model; one that is entered already stays as it is.
 
@@ -67,6 +71,10 @@ class Models:
             "state": state,
             "registered_at": now,
             "note": note,
+            "cell": cell,
+            "families": _packed(families),
+            "twin": twin,
+            "trial": _packed(trial),
         }
         entered = self._database.insert(models).values(values).on_conflict_do_nothing()
 
@@ -196,6 +204,11 @@ def _figure(value: float | None) -> float | None:
     return None if value is None or not -1e300 < value < 1e300 else float(value)
 
 
+def _packed(values: Mapping[str, Any] | None) -> str | None:
+    return None if values is None else json.dumps(dict(values), ensure_ascii=False)
+
+
 def _model(row: sa.Row[Any]) -> ModelRow:
     values = row_values(row)
-    return ModelRow(**{**values, "metrics": tuple(json.loads(values["metrics"]))})
+    read = {name: values[name] and json.loads(values[name]) for name in ("families", "trial")}
+    return ModelRow(**{**values, **read, "metrics": tuple(json.loads(values["metrics"]))})

@@ -216,6 +216,10 @@ models = _table(
     _instant("registered_at"),
     _instant("promoted_at", nullable=True),
     _words("note", nullable=True),
+    _words("cell", nullable=True),
+    _words("families", nullable=True),
+    _words("twin", nullable=True),
+    _words("trial", nullable=True),
     sa.CheckConstraint(
         "state IN ('candidate', 'champion', 'retired', 'withdrawn', 'refused')", name="models_state"
     ),

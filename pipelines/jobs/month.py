@@ -8,6 +8,7 @@ published are not scored again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from anomaly.exceptions import UsageError
@@ -56,7 +57,8 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
     """Model, states, reference, then shard after shard."""
     month = scope.month
     with books.stage("model"):
-        model = model_for(services, month, train=options.train, keep=not options.dry_run)
+        serving = model_for(services, month, train=options.train, keep=not options.dry_run)
+    model, scope = serving.model, noted(scope, serving.note)
     shelf = MemoryShelf(services.store) if options.dry_run else services.store.states
     memory = Memory(services, shelf, model, month, calendar_of(services), scope.people)
     if not options.users:
@@ -88,6 +90,13 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
     state = "complete" if scope.complete else "provisional"
     rejected = {"negative_count": negative} if negative else {}
     return books.finish(state, model.version, scope, rejected)
+
+
+def noted(scope: Scope, note: str | None) -> Scope:
+    """The scope with one more thing that a reader should know."""
+    if note is None:
+        return scope
+    return replace(scope, note=note if scope.note is None else f"{scope.note}; {note}")
 
 
 def score_shard(

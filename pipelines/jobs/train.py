@@ -1,17 +1,24 @@
-"""Learns one model for all users from the months before a given one, and registers it."""
+"""Learns one model for all users from the months before a given one, and lets the best of them serve.
+
+Beside a network the statistical twin is always fitted, a model of its own. Both, and the champion, are
+put to the same trial (`anomaly.trial`); who serves and why is kept with each model.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 
 from anomaly.exceptions import DataError, ModelError, UsageError
 from anomaly.metrics import infer_specs
 from anomaly.months import month_of
 from anomaly.panel import Panel
+from anomaly.trial import TWIN, Choice, choose, lay, trial_from
 from pipelines.jobs.books import failing, staged
 from pipelines.jobs.reading import (
     calendar_of,
@@ -31,7 +38,9 @@ if TYPE_CHECKING:
     from anomaly.engine import Model
     from anomaly.metrics import MetricSpec
     from anomaly.months import Month
+    from anomaly.settings import Settings
     from anomaly.store import ModelRow
+    from anomaly.trial import Showing
     from pipelines.jobs.reading import People, Span
     from pipelines.services import Services
 
@@ -40,31 +49,71 @@ MAX_CELLS = 24_000_000  # user-step-metrics trained on: 100 MB of values, more t
 READ_USERS = 200  # users whose rows are held at once
 
 
-def model_for(services: Services, month: Month, *, train: bool, keep: bool = True) -> Model:
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The model that scores. note: what a reader of the run should know of it, or None."""
+
+    model: Model
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What one training came to.
+
+    models: those fitted, the candidate first, then its twin if it is not one itself. showings: of
+    those and of the champion, by version; empty where nothing could be judged.
+    """
+
+    models: tuple[Model, ...]
+    champion: Model | None
+    showings: Mapping[str, Showing]
+    choice: Choice
+
+    @property
+    def serves(self) -> Model:
+        """The model that was chosen."""
+        known = [*self.models, *([] if self.champion is None else [self.champion])]
+        return next(model for model in known if model.version == self.choice.version)
+
+
+def model_for(services: Services, month: Month, *, train: bool, keep: bool = True) -> Serving:
     """The model that scores a month: the champion of its time, or a new one where that is due.
 
     Args: train: whether a new one may be trained. keep: register and promote it; otherwise it
         lives in memory alone.
     Raises: UsageError if there is none and none may be trained; DataError without history;
-        ModelError if the champion's files fail their checks.
+        ModelError if the champion's files fail their checks and those of its twin too.
     """
     champion = services.store.models.champion(
         month.start(services.timezone), services.configuration
     )
     if champion is not None and not (train and due(services, champion, month)):
-        return load_model(services, champion)
+        return serving(services, champion)
     if not train:
         raise UsageError(
             f"{month}: no model was trained before it with this configuration. "
             "Run without --no-train."
         )
-    return train_and_register(services, month) if keep else train_model(services, month)
+    if keep:
+        return Serving(train_and_register(services, month))
+    return Serving(hold_contest(services, month).serves)
 
 
 def due(services: Services, champion: ModelRow, month: Month) -> bool:
-    """Whether the champion was trained longer ago than [model] retrain_months."""
+    """Whether training was last tried longer ago than [model] retrain_months.
+
+    A candidate that did not win counts too: the champion it could not beat is not challenged anew
+    each month.
+    """
+    start = month.start(services.timezone)
+    tried = [
+        row.trained_to
+        for row in services.store.models.list()
+        if row.configuration == champion.configuration and row.trained_to <= start
+    ]
     oldest = month.plus(-services.settings.model.retrain_months).start(services.timezone)
-    return champion.trained_to < oldest
+    return max(tried, default=champion.trained_to) < oldest
 
 
 def load_model(services: Services, row: ModelRow) -> Model:
@@ -76,10 +125,28 @@ def load_model(services: Services, row: ModelRow) -> Model:
     return services.engine().Model.from_files(files)
 
 
+def serving(services: Services, row: ModelRow) -> Serving:
+    """A registered model, or its twin where the model's files fail their checks.
+
+    Raises: ModelError if the twin's fail too, or none was fitted beside it.
+    """
+    try:
+        return Serving(load_model(services, row))
+    except ModelError as error:
+        if row.twin is None:
+            raise
+        twin = load_model(services, services.store.models.get(row.twin))
+        note = f"the twin {twin.version} scored in place of model {row.version}: {error}"
+        structlog.get_logger().warning(
+            "model_unreadable", model=row.version, serves=twin.version, error=str(error)
+        )
+        return Serving(twin, note)
+
+
 def train_and_register(
     services: Services, month: Month, planned_for: dt.datetime | None = None
 ) -> Model:
-    """Train, store the files, register and promote, with a row in the ledger."""
+    """Train, store the files, register who was fitted and promote who won, with a row in the ledger."""
     run = services.store.ledger.start(
         "train",
         configuration=services.configuration,
@@ -90,12 +157,82 @@ def train_and_register(
     )
     with failing(services, run):
         with staged(services, run, "fit") as counts:
-            model = train_model(services, month)
-            counts.users = model.summary.users
+            contest = hold_contest(services, month)
+            counts.users = contest.models[0].summary.users
         with staged(services, run, "register"):
-            register(services, model)
-        services.store.ledger.finish(run, "complete", services.clock(), model_version=model.version)
-    return model
+            register(services, contest)
+        serves, reason = contest.serves, contest.choice.reason
+        structlog.get_logger().info("model_chosen", model=serves.version, reason=reason)
+        services.store.ledger.finish(
+            run, "complete", services.clock(), model_version=serves.version, note=reason
+        )
+    return serves
+
+
+def hold_contest(services: Services, month: Month) -> Contest:
+    """Fit a candidate and its twin on the months before `month`, and choose among them and the champion.
+
+    Nothing of the month or after it is read.
+    Raises: DataError if there is no history or more metrics than a panel can hold; ModelError if no
+        model has a finite loss.
+    """
+    panel, specs = history_of(services, month)
+    candidate = fit(services, services.settings, panel, specs)
+    models = [candidate]
+    if candidate.network_spec.cell != TWIN:
+        models.append(fit(services, twin_settings(services.settings), panel, specs))
+    twin = models[-1]
+    champion = challenged(services, month, candidate)
+    refuse_all_infinite(models)
+    engine, calendar = services.engine(), calendar_of(services)
+    able = [model for model in models if math.isfinite(model.summary.validation_loss)]
+    if able == [twin] and twin is not candidate:
+        loss = candidate.summary.validation_loss
+        reason = f"the twin {twin.version} serves: network {candidate.version} has a validation loss of {loss}"
+        return Contest(tuple(models), champion, {}, Choice(twin.version, reason))
+    trial = lay(
+        panel, trial_from(panel.grid, services.timezone), specs, services.settings.model.seed
+    )
+    put = [*models, *([] if champion is None else [champion])]
+    showings: dict[str, Showing] = {}
+    with services.progress.track("comparing with the twin", len(put)) as advance:
+        for model in put:
+            showings[model.version] = engine.examine(model, trial, calendar)
+            advance(1)
+    choice = choose(
+        showings[candidate.version],
+        None if twin is candidate else showings[twin.version],
+        None if champion is None else showings[champion.version],
+    )
+    return Contest(tuple(models), champion, showings, choice)
+
+
+def refuse_all_infinite(models: Sequence[Model]) -> None:
+    """Refuse to go on where nothing that was fitted says anything.
+
+    Raises: ModelError.
+    """
+    last = models[-1]
+    if not math.isfinite(last.summary.validation_loss):
+        raise ModelError(
+            f"model {last.version}: validation loss is {last.summary.validation_loss}, so it is not "
+            "used. Check the values of history (anomaly check), or keep the champion: "
+            "anomaly run --no-train"
+        )
+
+
+def challenged(services: Services, month: Month, candidate: Model) -> Model | None:
+    """The champion that a candidate is measured against: of the same metrics and grid, and readable."""
+    row = services.store.models.champion(month.start(services.timezone), services.configuration)
+    if row is None:
+        return None
+    try:
+        champion = load_model(services, row)
+    except ModelError as error:
+        structlog.get_logger().warning("champion_unreadable", model=row.version, error=str(error))
+        return None
+    same = (champion.metrics, champion.step) == (candidate.metrics, candidate.step)
+    return champion if same and champion.version != candidate.version else None
 
 
 def train_model(services: Services, month: Month) -> Model:
@@ -103,13 +240,28 @@ def train_model(services: Services, month: Month) -> Model:
 
     Raises: DataError if there is no history or more metrics than a panel can hold.
     """
+    return fit(services, services.settings, *history_of(services, month))
+
+
+def history_of(services: Services, month: Month) -> tuple[Panel, dict[str, MetricSpec]]:
+    """What models learn from: the users' history, and what its metrics are."""
     people, span, users = training_sample(services, month)
     specs = find_specs(services, span, users)
-    panel = history_panel(services, span, people, users, specs)
-    settings = services.settings
+    return history_panel(services, span, people, users, specs), specs
+
+
+def fit(
+    services: Services, settings: Settings, panel: Panel, specs: Mapping[str, MetricSpec]
+) -> Model:
+    """Fit a model under these settings."""
     return services.engine().fit(
         panel, specs, calendar_of(services), settings, settings.model.seed, services.progress
     )
+
+
+def twin_settings(settings: Settings) -> Settings:
+    """The same settings, for the twin alone."""
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"cell": TWIN})})
 
 
 def training_sample(services: Services, month: Month) -> tuple[People, Span, Sequence[str]]:
@@ -185,39 +337,48 @@ def history_panel(
     return Panel(tuple(users), tuple(specs), span.grid, values, mask, first, last)
 
 
-def register(services: Services, model: Model) -> ModelRow:
-    """Store the model's files and make it champion.
+def register(services: Services, contest: Contest) -> None:
+    """Store the files of all that were fitted, and make champion who was chosen.
 
     A model for an old month does not displace one that was trained on later data; its month
-    finds it all the same.
-    Raises: ModelError if its validation failed; it is refused then and nobody uses it.
+    finds it all the same. Who did not win stays a candidate; without a finite loss it is refused.
     """
-    summary = model.summary
-    stored = services.artefacts.write(model.version, model.to_files())
     models, now = services.store.models, services.clock()
-    trained_to = dt.datetime.fromtimestamp(summary.trained_to, dt.UTC)
     champion = models.champion()
-    later = champion is not None and champion.trained_to > trained_to
-    row = models.register(
-        version=model.version,
-        address=stored.address,
-        sha256=stored.sha256,
-        trained_from=dt.datetime.fromtimestamp(summary.trained_from, dt.UTC),
-        trained_to=trained_to,
-        validation_loss=summary.validation_loss,
-        twin_loss=summary.twin_loss,
-        calibration_error=summary.calibration_error,
-        users=summary.users,
-        metrics=model.metrics,
-        configuration=services.configuration,
-        state="retired" if later else "candidate",
-        now=now,
-    )
-    if not math.isfinite(summary.validation_loss):
-        note = f"validation loss is {summary.validation_loss}"
-        models.refuse(model.version, note)
-        raise ModelError(
-            f"model {model.version}: {note}, so it is not used. Lower [model] learning_rate, or "
-            "keep the champion: anomaly run --no-train"
+    twin = contest.models[-1].version
+    for model in contest.models:
+        summary, showing = model.summary, contest.showings.get(model.version)
+        stored = services.artefacts.write(model.version, model.to_files())
+        trained_to = dt.datetime.fromtimestamp(summary.trained_to, dt.UTC)
+        serves = model.version == contest.choice.version
+        later = champion is not None and champion.trained_to > trained_to
+        models.register(
+            version=model.version,
+            address=stored.address,
+            sha256=stored.sha256,
+            trained_from=dt.datetime.fromtimestamp(summary.trained_from, dt.UTC),
+            trained_to=trained_to,
+            validation_loss=summary.validation_loss,
+            twin_loss=summary.twin_loss,
+            calibration_error=summary.calibration_error,
+            users=summary.users,
+            metrics=model.metrics,
+            configuration=services.configuration,
+            state="retired" if serves and later else "candidate",
+            now=now,
+            note=contest.choice.reason,
+            cell=model.network_spec.cell,
+            families=model.likelihoods,
+            twin=None if model.version == twin else twin,
+            trial=None if showing is None else _trial_of(showing),
         )
-    return row if later else models.promote(model.version, now)
+        if not math.isfinite(summary.validation_loss):
+            models.refuse(model.version, f"validation loss is {summary.validation_loss}")
+        elif serves and not later:
+            models.promote(model.version, now)
+
+
+def _trial_of(showing: Showing) -> dict[str, float | None]:
+    """The figures of a showing."""
+    figures = asdict(showing)
+    return {name: figures[name] for name in ("likelihood", "planted", "found", "flags", "users")}

@@ -26,7 +26,7 @@ from pipelines.services import core_engine
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
 
 MARCH = Month(2026, 3)
-TINY = {"steps": 20, "units": 8, "batch": 16, "truncate_steps": 24}
+TINY = {"cell": "none", "steps": 20, "units": 8, "batch": 16, "truncate_steps": 24}
 SIX_HOURS = {"step": "6h"}
 
 
@@ -126,11 +126,11 @@ def test_a_champion_and_a_candidate_are_compared_and_nothing_is_written(
     services, sqlite_url, capfd
 ):
     run_month(services, MARCH)
-    champion = services.store.models.list()[0].version
+    champion = services.store.models.champion().version
     with pytest.raises(UsageError, match=f"{champion} is the only model .* compare A B"):
         compare_models(services, MARCH, (), 0, 6)
     other = services.settings.model_copy(
-        update={"model": services.settings.model.model_copy(update={"seed": 5})}
+        update={"model": services.settings.model.model_copy(update={"cell": "lstm"})}
     )
     candidate = enter(services, train_model(replace(services, settings=other), MARCH)).version
     before = content(sqlite_url)

@@ -1,6 +1,8 @@
 """The monthly run over a real database, with a small engine in place of the network."""
 
 import datetime as dt
+import re
+import shutil
 import sqlite3
 from dataclasses import replace
 
@@ -321,22 +323,64 @@ def test_a_model_for_an_old_month_does_not_displace_a_later_one(services):
     assert services.store.ledger.current("2026-02").model_version != later
 
 
-def test_a_model_whose_validation_failed_is_refused(services):
+def test_a_network_whose_validation_failed_is_refused_and_its_twin_serves(services):
     engine_of(services).loss = float("nan")
-    with pytest.raises(ModelError, match="validation loss is nan"):
-        run_month(services, MARCH)
-    assert [model.state for model in services.store.models.list()] == ["refused"]
-    assert services.store.models.champion() is None
+    outcome = run_month(services, MARCH)
+    refused, serves = sorted(services.store.models.list(), key=lambda row: row.state == "champion")
+    assert (refused.state, refused.note) == ("refused", "validation loss is nan")
+    assert (serves.version, serves.cell) == (outcome.model_version, "none")
+    assert "has a validation loss of nan" in services.store.ledger.runs(job="train")[0].note
 
 
-def test_a_model_whose_files_have_changed_is_refused(services):
+@pytest.mark.parametrize(
+    ("loss", "found", "why"),
+    [
+        (2.0, 5, "forecasts no better than the twin .*-none .-2.0000 and -2.0000 nats"),
+        (1.0, 3, "finds 3 of 10 planted incidents, the twin .* 4 of 10"),
+    ],
+)
+def test_a_network_that_does_not_beat_its_twin_does_not_serve(services, loss, found, why):
+    engine = engine_of(services)
+    engine.loss, engine.found = loss, found
+    outcome = run_month(services, MARCH)
+    rows = {row.cell: row for row in services.store.models.list()}
+    assert outcome.model_version == rows["none"].version == rows["lstm"].twin
+    assert (rows["none"].state, rows["lstm"].state) == ("champion", "candidate")
+    assert re.search(why, rows["lstm"].note)
+    assert services.store.ledger.runs(job="train")[0].note == rows["lstm"].note
+    assert rows["lstm"].trial["found"] == found
+
+
+def test_a_candidate_that_does_not_beat_the_champion_leaves_it_and_is_not_tried_each_month(
+    sqlite_url, tmp_path
+):
+    services = make_services(sqlite_url, tmp_path, Clock(at("2027-01-01")))
+    services.store.observations.write(behaviour("2026-01", "2026-07"), "t")
+    first = run_month(services, Month(2026, 2)).model_version
+    engine_of(services).found = 4  # the twin's, but less than the champion's
+    assert run_month(services, Month(2026, 6)).model_version == first
+    assert run_month(services, Month(2026, 7)).model_version == first
+    engine = engine_of(services)
+    assert len(engine.fitted) == 2
+    assert engine.examined[-1] == first
+    assert services.store.models.champion().version == first
+    assert f"network {first} serves" in services.store.ledger.runs(job="train")[0].note
+
+
+def test_the_twin_serves_where_the_champion_s_files_have_changed(services):
     run_month(services, Month(2026, 2))
-    version = services.store.models.champion().version
-    file = services.artefacts.folder / version / "model.json"
-    file.write_bytes(file.read_bytes().replace(b"2", b"3"))
-    with pytest.raises(ModelError, match="model.json: the model's file differs from its sha256"):
-        run_month(services, MARCH)
-    assert services.store.ledger.current("2026-03").state == "failed"
+    row = services.store.models.champion()
+    file = services.artefacts.folder / row.version / "model.json"
+    file.write_bytes(file.read_bytes()[:100])
+    outcome = run_month(services, MARCH)
+    assert outcome.model_version == row.twin
+    assert f"in place of model {row.version}: " in outcome.note
+    assert "model.json: the model's file differs from its sha256" in outcome.note
+    assert services.store.ledger.current("2026-03").note == outcome.note
+    shutil.rmtree(services.artefacts.folder / row.twin)
+    with pytest.raises(ModelError, match="the model's file cannot be read"):
+        run_month(services, MARCH, Options(force=True))
+    assert services.store.ledger.runs(job="month")[0].state == "failed"
 
 
 def test_only_some_users_is_provisional_and_names_the_others(services):
