@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from anomaly.states import States
     from anomaly.twin import TwinForecast, TwinPrior, TwinState
 
+LEAST_LIKELY = -20.0  # nats: once in 500 million values
 TRAIN_SHARE = 0.75  # of history in time; the rest validates and calibrates
 
 
@@ -51,13 +52,14 @@ def later_from(grid: Grid, timezone: str) -> int:
 def log_likelihood(said: Forecast, panel: Panel, links: Links) -> float:
     """Mean log-likelihood of the panel's known values, nats: each metric by itself. NaN without any.
 
+    No value counts as less likely than LEAST_LIKELY, so that one giant does not decide for all.
     Args: said: (users, steps, metrics) of the panel.
     """
     seen = features.censored(features.observe(panel, links), links)
     if not seen.mask.any():
         return float("nan")
     found = said.log_likelihood(seen.active, seen.low, seen.high)[seen.mask]
-    return float(found.mean(dtype=np.float64))
+    return float(np.maximum(found, LEAST_LIKELY).mean(dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)

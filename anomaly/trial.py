@@ -11,9 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from anomaly.exceptions import DataError
 from anomaly.months import month_of
-from anomaly.panel import evenly
+from anomaly.panel import DAY_SECONDS, evenly
 from anomaly.planting import plant
 from anomaly.reading import later_from
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from anomaly.records import Flag
 
 USERS = 200  # of a trial, at most: a few seconds of scoring
+BEFORE_DAYS = 92  # of history from which a trial's users are known; more costs and adds little
 MOST_TOUCHED = 0.5  # of them; the others tell of false flags
 TWIN = "none"  # the cell of a model without a network
 
@@ -89,7 +92,9 @@ def trial_from(grid: Grid, timezone: str) -> int:
 def lay(history: Panel, cut: int, specs: Mapping[str, MetricSpec], seed: int) -> Trial:
     """Set aside a trial: at most USERS users, incidents planted into what follows step `cut`.
 
-    Raises: DataError if nothing lies before or after the cut.
+    Users are known from the BEFORE_DAYS before it.
+
+    Raises: DataError if nothing lies before or after the cut, or nobody is there.
     """
     if not 0 < cut < len(history.grid):
         raise DataError(
@@ -97,8 +102,12 @@ def lay(history: Panel, cut: int, specs: Mapping[str, MetricSpec], seed: int) ->
             "Take a longer history."
         )
     there = [row for row, first in enumerate(history.first) if first < len(history.grid)]
+    if not there:
+        raise DataError("trial: nobody is there. Take a month whose rows are kept.")
     some = history.take([there[place] for place in evenly(len(there), USERS)])
-    before, month = some.between(0, cut), some.between(cut, len(some.grid))
+    since = int(history.grid.times[cut]) - BEFORE_DAYS * DAY_SECONDS
+    known = min(int(np.searchsorted(history.grid.times, since)), cut - 1)
+    before, month = some.between(known, cut), some.between(cut, len(some.grid))
     most = max(1, int(len(some.users) * MOST_TOUCHED))
     usual = before if before.mask.any() else None
     changed, planted = plant(month, specs, seed, most, usual=usual)
@@ -144,6 +153,16 @@ def choose(candidate: Showing, twin: Showing | None, champion: Showing | None) -
     stays = champion is not None and (twin is None or _short_of(champion, other) is None)
     serves = champion if stays and champion is not None else other
     return Choice(serves.version, f"{serves.name} serves: {candidate.name} {'; '.join(lost)}")
+
+
+def better(network: Showing, twin: Showing) -> str:
+    """Say which of the two would have been better on a month that is over, and in what."""
+    lost, won = _short_of(network, twin), _short_of(twin, network)
+    if lost is None:
+        return "The network would have been better."
+    if won is None:
+        return f"The twin would have been better: the network {lost}."
+    return f"Neither was better in both: the network {lost}; the twin {won}."
 
 
 def _short_of(one: Showing, rival: Showing) -> str | None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import TYPE_CHECKING
+
 import typer
 
 from pipelines.cli import output
 from pipelines.cli.shell import shell_of
 from pipelines.cli.trials import compare
+
+if TYPE_CHECKING:
+    from anomaly.store import ModelRow
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +31,7 @@ def list_models(context: typer.Context) -> None:
     models = shell.services().store.models.list()
     columns = (
         "version", "state", "trained from", "trained to", "users", "loss", "twin's loss",
-        "calibration error",
+        "calibration error", "cell", "likelihoods",
     )  # fmt: skip
     rows = (
         (
@@ -37,10 +43,22 @@ def list_models(context: typer.Context) -> None:
             model.validation_loss,
             model.twin_loss,
             model.calibration_error,
+            model.cell,
+            families_of(model),
         )
         for model in models
     )
     output.show(shell, f"{len(models)} models", columns, rows)
+    for verdict in dict.fromkeys(model.note for model in models if model.note):
+        shell.say(verdict)
+
+
+def families_of(model: ModelRow) -> str | None:
+    """How many metrics have each likelihood, the commonest first."""
+    if model.families is None:
+        return None
+    counts = Counter(model.families.values())
+    return ", ".join(f"{family} {count}" for family, count in counts.most_common())
 
 
 def promote(

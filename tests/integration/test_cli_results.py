@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from anomaly.months import Month
 from anomaly.records import FLAG_COLUMNS
 from pipelines.cli.app import run
 from pipelines.jobs.month import run_month
+from pipelines.jobs.report import as_markdown, month_report
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
 
 PEAKS = {("u2", "2026-03-12T03:00"): 400.0, ("u4", "2026-03-20T03:00"): 900.0}
@@ -94,19 +96,40 @@ def test_users_are_ranked(scored, capsys):
 
 
 def test_the_report_is_for_readers(scored, capsys):
-    text = out_of(capsys, "report", "--month", "2026-03")
+    text = as_markdown(month_report(scored, Month(2026, 3)))
     assert text.startswith("# 2026-03\n")
     assert "2 flags" in text
-    assert "The network earned its keep" in text
+    assert "| scored | 6 |" in text
+    assert "| files | negative binomial |" in text
+    assert "| all | too much | 1.00 | 1.00 | too few | too few |" in text
+    assert "| all | too little | 4.50 off | 1.00 |" in text
     page = out_of(capsys, "report", "--month", "2026-03", "--format", "html")
     assert "<table>" in page
     assert run(["report", "--month", "2026-01"]) == 2
     assert "was not run" in capsys.readouterr().err
 
 
+def test_the_report_says_who_would_have_been_better(scored):
+    text = as_markdown(month_report(scored, Month(2026, 3)))
+    assert "The network would have been better." in text
+    assert "| planted incidents found | 5 of 10 (50%) | 4 of 10 (40%) |" in text
+    rows = scored.store.models.list()
+    network, twin = sorted(rows, key=lambda row: row.cell)
+    assert f"| on this month | network {network.version} | the twin {twin.version} |" in text
+    shutil.rmtree(scored.artefacts.folder / twin.version)
+    text = as_markdown(month_report(scored, Month(2026, 3)))
+    assert "cannot be compared on this month" in text
+    assert "manifest.json: the model's file cannot be read" in text
+
+
 def test_models_are_listed_promoted_and_rolled_back(scored, capsys):
     version = scored.store.models.champion().version
-    assert version in out_of(capsys, "models", "list")
+    text = out_of(capsys, "models", "list")
+    said = text.replace("\n", " ")
+    assert f"network {version} serves" in said
+    assert "4 of 10 planted incidents found" in said
+    assert said.count("serves (") == 1, "the verdict on a network is that on its twin, said once"
+    assert all(word in text for word in ("lstm", "none", "negative"))
     assert "is champion" in out_of(capsys, "models", "promote", version)
     (scored.artefacts.folder / version / "model.json").write_text("{}")
     assert run(["models", "promote", version]) == 4

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from anomaly import engine
 from anomaly.exceptions import DataError
-from anomaly.trial import Showing, choose, lay, trial_from
-from tests.fixtures.behaviour import SPECS, UTC, hourly_panel, small_settings
+from anomaly.reading import log_likelihood
+from anomaly.trial import Showing, better, choose, lay, trial_from
+from tests.fixtures.behaviour import SPECS, UTC, hourly_panel, score_after, small_settings
 
 
 def showing(version: str, likelihood: float | None, found: int, planted: int = 10) -> Showing:
@@ -94,3 +97,19 @@ def test_a_model_that_says_nothing_finite_never_serves(showings, small_model):
     with np.errstate(all="ignore"):
         silent = engine.examine(broken, trial, UTC)
     assert choose(silent, twin, None).version == twin.version
+
+
+def test_one_giant_does_not_decide_a_likelihood(small_model, history, month):
+    usual = score_after(small_model, history, month).reading.forecast
+    values = month.values.copy()
+    values[0, 300, 0] = 1e30
+    odd = dataclasses.replace(month, values=values)
+    before, after = (log_likelihood(usual, panel, small_model.links) for panel in (month, odd))
+    assert before - 20 / month.mask.sum() <= after < before
+
+
+def test_a_month_says_who_would_have_been_better():
+    assert better(showing("n", -1.0, 5), showing("t", -1.1, 5)).startswith("The network would")
+    assert better(showing("n", -1.2, 5), showing("t", -1.1, 5)).startswith("The twin would")
+    mixed = better(showing("n", -1.0, 4), showing("t", -1.1, 5))
+    assert mixed.startswith("Neither was better in both: the network finds 4 of 10")
