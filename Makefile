@@ -61,7 +61,7 @@ docs: env ## the documentation as a site in site/; a broken link is an error
 	$(BIN)/mkdocs build --strict --quiet
 
 lock: ## choose exact versions anew (UPGRADE=--upgrade: the newest), with the registry's hashes
-	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --universal --no-config \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --no-config \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 	  --quiet $(UPGRADE) --output-file requirements.lock
 

@@ -235,14 +235,6 @@ def challenged(services: Services, month: Month, candidate: Model) -> Model | No
     return champion if same and champion.version != candidate.version else None
 
 
-def train_model(services: Services, month: Month) -> Model:
-    """Fit a model on the months before `month`; nothing of the month or after it is read.
-
-    Raises: DataError if there is no history or more metrics than a panel can hold.
-    """
-    return fit(services, services.settings, *history_of(services, month))
-
-
 def history_of(services: Services, month: Month) -> tuple[Panel, dict[str, MetricSpec]]:
     """What models learn from: the users' history, and what its metrics are."""
     people, span, users = training_sample(services, month)

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.model import Model
 from anomaly.months import Month
 from anomaly.progress import SILENT
 from anomaly.store import open_engine, schema
 from pipelines.jobs.ingest import ingest_file
-from pipelines.jobs.train import register, train_model
+from pipelines.jobs.train import Contest, hold_contest, register
 from pipelines.services import Services, open_services
 from tests.fixtures.killing import (
     LONGEST_SECONDS,
@@ -83,17 +82,17 @@ class Found:
 
 
 @pytest.fixture(scope="session")
-def learnt(tmp_path_factory) -> tuple[Path, Model]:
-    """A source, and the model that its history teaches: trained once, undisturbed."""
+def learnt(tmp_path_factory) -> tuple[Path, Contest]:
+    """A source, and the models that its history teaches: trained once, undisturbed."""
     places = Places(tmp_path_factory.mktemp("learnt"), None, [])
     place = places.new()
     make_source(place)
     assert place.end(UPGRADE) == 0
     services = _services(place)
     ingest_file(services, place.folder / "history.parquet")
-    model = train_model(services, Month.parse(MONTH))
+    contest = hold_contest(services, Month.parse(MONTH))
     services.store.close()
-    return place.folder, model
+    return place.folder, contest
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
@@ -101,7 +100,7 @@ def undisturbed(request, tmp_path_factory, learnt) -> Iterator[Undisturbed]:
     """A month run with a model that was prepared."""
     server = None if request.param == "sqlite" else request.getfixturevalue("postgres_server")
     places = Places(tmp_path_factory.mktemp("faults"), server, [])
-    folder, model = learnt
+    folder, contest = learnt
     try:
         bare = places.new()
         for name in ("source.parquet", "history.parquet"):
@@ -110,7 +109,7 @@ def undisturbed(request, tmp_path_factory, learnt) -> Iterator[Undisturbed]:
         migrating = _cost(prepared, UPGRADE)
         services = _services(prepared)
         ingest_file(services, prepared.folder / "history.parquet")
-        register(services, model)
+        register(services, contest)
         services.store.close()
         scored = places.new(prepared)
         scoring = _cost(scored, SCORE)

@@ -21,7 +21,7 @@ from anomaly.store.tables import METADATA
 from pipelines.cli.app import run
 from pipelines.jobs.compare import changes, compare_models, rank_correlation
 from pipelines.jobs.month import run_month
-from pipelines.jobs.train import train_model
+from pipelines.jobs.train import fit, history_of
 from pipelines.services import core_engine
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
 
@@ -132,7 +132,8 @@ def test_a_champion_and_a_candidate_are_compared_and_nothing_is_written(
     other = services.settings.model_copy(
         update={"model": services.settings.model.model_copy(update={"cell": "lstm"})}
     )
-    candidate = enter(services, train_model(replace(services, settings=other), MARCH)).version
+    other_way = fit(services, other, *history_of(services, MARCH))
+    candidate = enter(services, other_way).version
     before = content(sqlite_url)
     found = compare_models(services, MARCH, (), 0, 6)
     assert (found.first.model.version, found.second.model.version) == (champion, candidate)
