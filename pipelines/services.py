@@ -19,6 +19,7 @@ from anomaly.exceptions import SettingsError
 from anomaly.settings import Settings, configuration_hash
 from anomaly.store import Store, open_engine, schema
 from anomaly.store.artefacts import Artefacts
+from pipelines.trail import Trail
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -118,6 +119,11 @@ class Services:
     def configuration(self) -> str:
         """The hash of the settings that shape a result."""
         return configuration_hash(self.settings)
+
+    @property
+    def audit(self) -> Trail:
+        """Who did what, to what, why."""
+        return Trail(self.settings, self.store, self.clock)
 
     @property
     def code_version(self) -> str:

@@ -23,6 +23,7 @@ from anomaly.store.entities import (
     UserRow,
     Written,
 )
+from anomaly.store.secrets import Sealed
 from anomaly.store.store import Store
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "RejectRow",
     "Request",
     "Run",
+    "Sealed",
     "Stage",
     "Store",
     "Token",

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from anomaly.store import schema
+from anomaly.store.audit import AuditRows
 from anomaly.store.database import Database
 from anomaly.store.figures import Figures
 from anomaly.store.flags import Flags
@@ -16,6 +17,7 @@ from anomaly.store.models import Models
 from anomaly.store.observations import Observations
 from anomaly.store.people import Events, Users
 from anomaly.store.publishing import Shards, publish
+from anomaly.store.secrets import Secrets
 from anomaly.store.states import States
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Store:
         self.rejects = Rejects(self._database)
         self.requests = Requests(self._database)
         self.figures = Figures(self._database)
+        self.audit = AuditRows(self._database)
+        self.secrets = Secrets(self._database)
 
     def publish(
         self,

@@ -342,6 +342,14 @@ audit = _table(
     _words("reason"),
     _words("digest"),
 )
+audit_head = _table("audit_head", _id(), _whole("rows"), _words("digest"), _words("seal"))
+secrets = _table(
+    "secrets",
+    _id(),
+    sa.Column("content", Bytes, nullable=False),
+    _words("key_id", nullable=True),
+    _instant("sealed_at"),
+)
 
 # --- views
 

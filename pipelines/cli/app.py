@@ -20,6 +20,7 @@ from pipelines.cli import (
     detect,
     flags,
     models,
+    privacy,
     running,
     serving,
     trials,
@@ -80,7 +81,19 @@ def build() -> Any:
     ) -> None:
         del config, version
 
-    for module in (demo, data, running, detect, flags, models, trials, upkeep, serving, database):
+    for module in (
+        demo,
+        data,
+        running,
+        detect,
+        flags,
+        models,
+        trials,
+        upkeep,
+        privacy,
+        serving,
+        database,
+    ):
         module.register(app)
     return get_command(app)
 

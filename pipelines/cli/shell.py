@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,11 @@ class Shell:
         from pipelines.services import open_services
 
         return open_services(settings or self.settings, for_console(self.err))
+
+    @property
+    def actor(self) -> str:
+        """Who calls, for the audit: the account of this machine."""
+        return f"account:{getpass.getuser()}"
 
     def say(self, text: str) -> None:
         """Write a line for a reader; markup in it is taken as text."""

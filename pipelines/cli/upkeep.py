@@ -1,4 +1,4 @@
-"""Upkeep: state, retention, notify, audit, token, cohorts, erase, reveal."""
+"""Upkeep: state, retention, notify, token, cohorts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,9 @@ from pipelines.cli.shell import not_yet, shell_of
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(retention)
-    app.command()(erase)
-    app.command()(reveal)
     for name, text, commands in (
         ("state", "What is known of each user.", {"rebuild": rebuild}),
         ("notify", "Whom to tell.", {"test": notify_test}),
-        ("audit", "Who did what.", {"verify": verify}),
         ("token", "Keys to the API.", {"create": create, "list": list_tokens, "revoke": revoke}),
         ("cohorts", "Peer groups.", {"list": list_cohorts, "move": move}),
     ):
@@ -66,12 +63,6 @@ def notify_test(context: typer.Context) -> None:
     raise not_yet("notify test", "Alert on the metrics that `anomaly serve` gives at /metrics.")
 
 
-def verify(context: typer.Context) -> None:
-    """Check the audit's chain of hashes."""
-    del context
-    raise not_yet("audit verify", "What ran is in the ledger: SELECT * FROM runs_current.")
-
-
 def create(context: typer.Context) -> None:
     """Make a key to the API."""
     del context
@@ -108,19 +99,3 @@ def move(context: typer.Context) -> None:
     """Put a user into another peer group."""
     del context
     raise not_yet("cohorts move", "Peer groups follow behaviour; see: anomaly cohorts list")
-
-
-def erase(
-    context: typer.Context, user: str = typer.Option(..., "--user", help="The user's id.")
-) -> None:
-    """Remove every trace of a user."""
-    del context, user
-    raise not_yet("erase", "Delete the user's rows from every table that has a user_id.")
-
-
-def reveal(
-    context: typer.Context, pseudonym: str = typer.Argument(help="As flags show it.")
-) -> None:
-    """Open a pseudonym."""
-    del context, pseudonym
-    raise not_yet("reveal", "This version keeps user ids as the source gives them.")

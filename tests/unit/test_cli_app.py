@@ -11,7 +11,7 @@ from pipelines.cli.app import run
 
 COMMANDS = (
     "demo init check plan import run backfill detect flags users report models selftest state "
-    "retention notify audit token cohorts erase reveal serve schedule db"
+    "retention notify audit key token cohorts erase reveal serve schedule db"
 ).split()
 SUBCOMMANDS = {
     "flags": ["list", "show", "export", "label"],
@@ -19,7 +19,8 @@ SUBCOMMANDS = {
     "models": ["list", "compare", "promote", "rollback"],
     "state": ["rebuild"],
     "notify": ["test"],
-    "audit": ["verify"],
+    "audit": ["verify", "list"],
+    "key": ["create", "rotate"],
     "token": ["create", "list", "revoke"],
     "cohorts": ["list", "move"],
     "db": ["upgrade", "downgrade", "check"],
@@ -27,7 +28,6 @@ SUBCOMMANDS = {
 NOT_YET = [
     ["retention"],
     ["notify", "test"],
-    ["audit", "verify"],
     ["token", "create"],
     ["token", "list"],
     ["token", "revoke"],
