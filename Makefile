@@ -8,7 +8,7 @@ ARGS ?=
 BENCH ?= detection networks
 BIN := .venv/bin
 # What tests need of the system: each a program of the Debian package of its name.
-SYSTEM := chromium prometheus
+SYSTEM := chromium prometheus prometheus-alertmanager prometheus-pushgateway
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-long quick check fix bench build docs lock system

@@ -108,7 +108,7 @@ class DurationRow(Protocol):
     """How long one stage of one job took, over all runs that ended.
 
     counts: for each bound asked for, the stages that took no longer. count: all of them; seconds:
-    their sum.
+    their sum. latest: the newest run that went through it, and latest_seconds how long it took then.
     """
 
     @property
@@ -121,6 +121,19 @@ class DurationRow(Protocol):
     def count(self) -> int: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def latest(self) -> EndedRow: ...
+    @property
+    def latest_seconds(self) -> float: ...
+
+
+class EndedRow(Protocol):
+    """A run that ended, and when."""
+
+    @property
+    def run_id(self) -> int: ...
+    @property
+    def at(self) -> dt.datetime: ...
 
 
 class ModelRow(Protocol):
@@ -232,6 +245,22 @@ class FigureReader(Protocol):
 
     def notifications(self) -> Mapping[tuple[str, str], int]:
         """Messages sent, by channel and outcome."""
+        ...
+
+    def latest_ends(self) -> Mapping[tuple[str, str], EndedRow]:
+        """The newest run that ended, by job and outcome."""
+        ...
+
+    def last_signs(self) -> Mapping[str, dt.datetime]:
+        """The last sign of life of runs that are going on; the oldest of each job."""
+        ...
+
+    def leader_until(self) -> dt.datetime | None:
+        """When the scheduler's lease runs out unless renewed; None if none ever led."""
+        ...
+
+    def judged(self) -> Mapping[str, int]:
+        """How many flags were judged, by the last verdict on each."""
         ...
 
 

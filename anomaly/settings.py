@@ -88,6 +88,13 @@ def _cron_value(text: str, limits: tuple[int, int]) -> bool:
     return text.lower() in _CRON_NAMES
 
 
+def _prom_file(path: Path) -> Path:
+    if path.suffix != ".prom":
+        raise ValueError(f"{path} does not end in .prom, so node_exporter would pass it over.")
+    return path
+
+
+PromFile = Annotated[Path, AfterValidator(_prom_file)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Step = Annotated[str, AfterValidator(_step)]
 Horizon = Annotated[str, AfterValidator(_horizon)]
@@ -344,6 +351,15 @@ class TelemetrySettings(Section):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least level written."
+    )
+    pushgateway: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Address of a Prometheus Pushgateway that gets the figures when a command ends.",
+    )
+    textfile: PromFile | None = Field(
+        None,
+        description="A file ending in .prom, for node_exporter's textfile collector, written when a command ends.",
     )
 
 

@@ -24,6 +24,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from anomaly.exceptions import AnomalyError, BusyError, DataError
 from anomaly.months import Month, month_of, parse_duration, zone
+from anomaly.store.lease import LEADER
 from pipelines.exclusive import RENEWALS_PER_LEASE, exclusive
 from pipelines.jobs.books import failing
 from pipelines.jobs.ingest import ingest_source
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pipelines.services import Services
 
 JOBS = ("ingest", "train", "score")
-LEADER = "scheduler"  # the lease of the scheduler that fires
 REQUEST_SECONDS = 10  # how often asked-for runs are looked for
 GRACE_SECONDS = 10  # a child that SIGTERM has not ended by then is killed
 LOOK_BACK = tuple(dt.timedelta(days=days) for days in (1 / 24, 1, 8, 32, 366))

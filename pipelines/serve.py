@@ -36,7 +36,7 @@ def serve(
     def leads() -> bool:
         return scheduler.leads
 
-    registry = build_registry(services.store, leads)
+    registry = build_registry(services.store, leads, services.clock, services.timezone)
 
     def model() -> Model | None:
         champion = services.store.models.champion()

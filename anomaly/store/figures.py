@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from anomaly.store.tables import notifications, run_stages, runs
+from anomaly.store.lease import LEADER
+from anomaly.store.tables import feedback, leases, notifications, run_stages, runs
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
 
     from anomaly.store.database import Database
 
@@ -21,7 +24,7 @@ class Durations:
     """How long one stage of one job took, over all runs that ended.
 
     counts: for each bound asked for, the stages that took no longer. count: all of them; seconds:
-    their sum.
+    their sum. latest: the newest run that went through it, and latest_seconds how long it took then.
     """
 
     job: str
@@ -29,6 +32,16 @@ class Durations:
     counts: tuple[int, ...]
     count: int
     seconds: float
+    latest: Ended
+    latest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that ended, and when, aware UTC."""
+
+    run_id: int
+    at: dt.datetime
 
 
 class Figures:
@@ -46,6 +59,7 @@ class Figures:
                 run_stages.c.stage,
                 sa.func.count(),
                 sa.func.sum(run_stages.c.seconds),
+                sa.func.max(runs.c.id),
                 *within,
             )
             .join(runs, runs.c.id == run_stages.c.run_id)
@@ -54,11 +68,61 @@ class Figures:
             .group_by(runs.c.job, run_stages.c.stage)
             .order_by(runs.c.job, run_stages.c.stage)
         )
+
+        def work(connection: Connection) -> list[Durations]:
+            rows = connection.execute(query).all()
+            newest = {(run_id, stage) for _, stage, _, _, run_id, *_ in rows}
+            latest = {(row.run_id, row.stage): row for row in connection.execute(_latest(newest))}
+            return [
+                Durations(
+                    job,
+                    stage,
+                    tuple(counts),
+                    count,
+                    seconds,
+                    Ended(run_id, latest[run_id, stage].finished_at),
+                    latest[run_id, stage].seconds,
+                )
+                for job, stage, count, seconds, run_id, *counts in rows
+            ]
+
+        return self._database.read(work)
+
+    def latest_ends(self) -> dict[tuple[str, str], Ended]:
+        """The newest run that ended, by job and outcome."""
+        newest = (
+            sa.select(sa.func.max(runs.c.id))
+            .where(runs.c.outcome.is_not(None), runs.c.finished_at.is_not(None))
+            .group_by(runs.c.job, runs.c.outcome)
+        )
+        query = sa.select(runs.c.job, runs.c.outcome, runs.c.id, runs.c.finished_at)
+        query = query.where(runs.c.id.in_(newest))
         rows = self._database.read(lambda c: c.execute(query).all())
-        return [
-            Durations(job, stage, tuple(counts), count, seconds)
-            for job, stage, count, seconds, *counts in rows
-        ]
+        return {(job, outcome): Ended(run_id, at) for job, outcome, run_id, at in rows}
+
+    def last_signs(self) -> dict[str, dt.datetime]:
+        """The last sign of life of runs that are going on; the oldest of each job, aware UTC."""
+        query = (
+            sa.select(runs.c.job, sa.func.min(runs.c.heartbeat_at))
+            .where(runs.c.state == "running", runs.c.heartbeat_at.is_not(None))
+            .group_by(runs.c.job)
+        )
+        return dict(self._database.read(lambda c: [tuple(row) for row in c.execute(query)]))
+
+    def leader_until(self) -> dt.datetime | None:
+        """When the scheduler's lease runs out unless renewed, aware UTC; None if none ever led."""
+        query = sa.select(leases.c.expires_at).where(leases.c.name == LEADER)
+        return self._database.read(lambda c: c.execute(query).scalar_one_or_none())
+
+    def judged(self) -> dict[str, int]:
+        """How many flags were judged, by the last verdict on each."""
+        last = sa.select(sa.func.max(feedback.c.id)).group_by(feedback.c.flag_id)
+        query = (
+            sa.select(feedback.c.verdict, sa.func.count())
+            .where(feedback.c.id.in_(last))
+            .group_by(feedback.c.verdict)
+        )
+        return dict(self._database.read(lambda c: [tuple(row) for row in c.execute(query)]))
 
     def watermarks(self) -> dict[str, dt.datetime]:
         """How far each source has been read by complete runs, aware UTC."""
@@ -76,3 +140,12 @@ class Figures:
         query = sa.select(*by, sa.func.count()).group_by(*by)
         rows = self._database.read(lambda c: c.execute(query).all())
         return {(channel, outcome): count for channel, outcome, count in rows}
+
+
+def _latest(keys: set[tuple[int, str]]) -> sa.Select[tuple[int, str, float, dt.datetime]]:
+    """How long these stages of these runs took, and when the runs ended."""
+    return (
+        sa.select(run_stages.c.run_id, run_stages.c.stage, run_stages.c.seconds, runs.c.finished_at)
+        .join(runs, runs.c.id == run_stages.c.run_id)
+        .where(sa.tuple_(run_stages.c.run_id, run_stages.c.stage).in_(sorted(keys)))
+    )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from anomaly.store.database import Database
 
+LEADER = "scheduler"  # the lease of the scheduler that fires
 LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 

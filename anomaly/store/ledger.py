@@ -311,26 +311,46 @@ class Ledger:
 
     def totals(self) -> Totals:
         """What all runs that ended add up to."""
-        ended = self._read(sa.select(runs).where(runs.c.outcome.is_not(None)))
+        alike = (
+            runs.c.job,
+            runs.c.outcome,
+            runs.c.source,
+            runs.c.rows_rejected,
+            runs.c.users_skipped,
+            runs.c.flag_kinds,
+        )
+        query = (
+            sa.select(
+                *alike,
+                sa.func.count().label("times"),
+                sa.func.sum(runs.c.rows_read).label("rows_read"),
+                sa.func.sum(runs.c.users_scored).label("users_scored"),
+            )
+            .where(runs.c.outcome.is_not(None))
+            .group_by(*alike)
+        )
+        ended = self._database.read(lambda c: c.execute(query).all())
         by_outcome: Counter[tuple[str, str]] = Counter()
         read: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
         skipped: Counter[str] = Counter()
         found: Counter[tuple[str, str]] = Counter()
         for run in ended:
-            by_outcome[run.job, str(run.outcome)] += 1
+            by_outcome[run.job, run.outcome] += run.times
             if run.source is not None:
-                read[run.source] += run.rows_read
-            rejected.update(run.rows_rejected)
-            skipped.update(run.users_skipped)
+                read[run.source] += int(run.rows_read)
+            for reason, count in run.rows_rejected.items():
+                rejected[reason] += run.times * count
+            for reason, count in run.users_skipped.items():
+                skipped[reason] += run.times * count
             for name, count in run.flag_kinds.items():
                 severity, kind = name.split("/")
-                found[severity, kind] += count
+                found[severity, kind] += run.times * count
         return Totals(
             runs=dict(by_outcome),
             rows_read=dict(read),
             rows_rejected=dict(rejected),
-            users_scored=sum(run.users_scored for run in ended),
+            users_scored=sum(int(run.users_scored) for run in ended),
             users_skipped=dict(skipped),
             flags=dict(found),
             missed={job: count for (job, end), count in by_outcome.items() if end == "missed"},

@@ -1,12 +1,16 @@
 """/metrics: what happened, read from the ledger whenever Prometheus asks, so restarts lose nothing.
 
-Labels are bounded: jobs, stages, states, severities, kinds, reasons, sources and models. Never users.
+Labels are bounded: jobs, stages, states, severities, kinds, reasons, sources, channels and models.
+Never users, never the metrics that are observed. Every process on a database says the same, but for
+its own leadership, so several of them are joined with max, not sum.
 """
 
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
 from collections import Counter
+from itertools import product
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -17,31 +21,46 @@ from prometheus_client.core import (
     InfoMetricFamily,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 import anomaly
 from anomaly.exceptions import AnomalyError
+from anomaly.months import Month, month_of
+from anomaly.records import SKIP_REASONS
+from anomaly.rows import REASONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    import datetime as dt
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
-    from anomaly.ports import MetricStore
+    from anomaly.ports import EndedRow, MetricStore, RunRow
 
 BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)  # seconds
 MONTHS = 13  # a year and the month before it
 RUN_STATES = ("planned", "running", "provisional", "complete", "failed", "missed", "superseded")
+JOBS = ("ingest", "train", "month", "score")
+ENDS = ("complete", "failed", "missed", "provisional")
+OUTCOMES = ("sent", "failed")  # of a message
 NETWORK = "network"
 TWIN = "twin"
 
 
-def build_registry(store: MetricStore, leader: Callable[[], bool]) -> CollectorRegistry:
+def build_registry(
+    store: MetricStore,
+    leader: Callable[[], bool],
+    now: Callable[[], dt.datetime],
+    timezone: str = "UTC",
+    channels: Sequence[str] = (),
+) -> CollectorRegistry:
     """A registry of the ledger's figures and of this process' memory, CPU time and open files.
 
     Args: leader: whether this process holds the scheduler's lease.
+        now, timezone: tell which month ended last. channels: whom messages go to, by name.
     """
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(store, leader))
+    registry.register(LedgerCollector(store, now, timezone, channels, leader))
     ProcessCollector(registry=registry)
     return registry
 
@@ -51,10 +70,21 @@ class LedgerCollector(Collector):
 
     Where the database is away every name is still there, without values, and
     anomaly_database_up is 0: an alert on absence and one on the database both work.
+    leader: None in a process that runs no schedule and must not seem to have lost it.
     """
 
-    def __init__(self, store: MetricStore, leader: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: MetricStore,
+        now: Callable[[], dt.datetime],
+        timezone: str = "UTC",
+        channels: Sequence[str] = (),
+        leader: Callable[[], bool] | None = None,
+    ) -> None:
         self._store = store
+        self._now = now
+        self._timezone = timezone
+        self._channels = channels
         self._leader = leader
 
     def describe(self) -> Iterable[Metric]:
@@ -65,17 +95,26 @@ class LedgerCollector(Collector):
         """Read everything once."""
         families = _Families()
         try:
-            _fill(families, self._store)
+            self._fill(families)
         except AnomalyError:
             families = _Families()  # half a scrape would look like counters that fell
             families.up.add_metric([], 0)
         else:
             families.up.add_metric([], 1)
-        families.leader.add_metric([], self._leader())
+        if self._leader is not None:
+            families.leader.add_metric([], self._leader())
         families.build.add_metric(
             [], {"version": anomaly.__version__, "python": platform.python_version()}
         )
         return vars(families).values()
+
+    def _fill(self, families: _Families) -> None:
+        _fill_runs(families, self._store)
+        ended = month_of(self._now(), self._timezone).previous()
+        _fill_months(families, self._store, ended, self._timezone)
+        _fill_counters(families, self._store, self._channels)
+        _fill_model(families, self._store)
+        _fill_flags(families, self._store)
 
 
 class _Families:
@@ -97,10 +136,28 @@ class _Families:
             labels=["job"],
             unit="seconds",
         )
+        self.last_failure = GaugeMetricFamily(
+            "anomaly_run_last_failure_timestamp",
+            "When the job last ended failed, in seconds since 1970 UTC.",
+            labels=["job"],
+            unit="seconds",
+        )
+        self.last_sign = GaugeMetricFamily(
+            "anomaly_run_heartbeat_timestamp",
+            "The last sign of life of the job's run that is going on, in seconds since 1970 UTC.",
+            labels=["job"],
+            unit="seconds",
+        )
         self.month_state = GaugeMetricFamily(
             "anomaly_month_state",
             "1 for the state that each of the last 13 months is in, 0 for its other states.",
             labels=["month", "state"],
+        )
+        self.month_end = GaugeMetricFamily(
+            "anomaly_month_end_timestamp",
+            "When each of the last 13 months ends, in seconds since 1970 UTC.",
+            labels=["month"],
+            unit="seconds",
         )
         self.rows_read = CounterMetricFamily(
             "anomaly_rows_read", "Rows read from a source.", labels=["source"]
@@ -129,6 +186,11 @@ class _Families:
             "anomaly_flags_per_thousand_user_months",
             "Flags of the latest complete month for each thousand users scored in it.",
         )
+        self.month_rate = GaugeMetricFamily(
+            "anomaly_month_flags_per_thousand_user_months",
+            "Flags of each complete one of the last 13 months for each thousand users scored in it.",
+            labels=["month"],
+        )
         self.model = InfoMetricFamily("anomaly_model", "The model in use.")
         self.trained = GaugeMetricFamily(
             "anomaly_model_trained_timestamp",
@@ -143,11 +205,16 @@ class _Families:
         )
         self.calibration = GaugeMetricFamily(
             "anomaly_calibration_error",
-            "How far tail probabilities of the model in use are certainly off, as |log10| of the worst "
-            "group's ratio; 0 is none, 0.18 a factor of 1.5.",
+            "How far tail probabilities of the model in use are certainly off: the distance of the worst "
+            "group's ratio from 1, as log10; 0 is none, 0.18 a factor of 1.5.",
         )
         self.precision = GaugeMetricFamily(
             "anomaly_flag_precision", "The share of judged flags that analysts called real."
+        )
+        self.judged = GaugeMetricFamily(
+            "anomaly_flags_judged",
+            "Flags that analysts judged, by their last verdict.",
+            labels=["verdict"],
         )
         self.missed = CounterMetricFamily(
             "anomaly_jobs_missed",
@@ -156,6 +223,12 @@ class _Families:
         )
         self.leader = GaugeMetricFamily(
             "anomaly_scheduler_leader", "1 where this process runs the schedule, else 0."
+        )
+        self.lease = GaugeMetricFamily(
+            "anomaly_scheduler_lease_end_timestamp",
+            "When the lease of whichever scheduler leads runs out unless it is renewed, in seconds "
+            "since 1970 UTC.",
+            unit="seconds",
         )
         self.notifications = CounterMetricFamily(
             "anomaly_notifications",
@@ -169,25 +242,15 @@ class _Families:
         )
 
 
-def _fill(families: _Families, store: MetricStore) -> None:
-    _fill_runs(families, store)
-    _fill_counters(families, store)
-    _fill_model(families, store)
-    rate = store.ledger.flags_per_thousand_user_months()
-    if rate is not None:
-        families.flag_rate.add_metric([], rate)
-    precision = store.flags.precision()
-    if precision is not None:
-        families.precision.add_metric([], precision)
-
-
 def _fill_runs(families: _Families, store: MetricStore) -> None:
     for run in store.ledger.last_successes():
         if run.finished_at is not None:
             families.last_success.add_metric([run.job], run.finished_at.timestamp())
-    for run in store.ledger.month_states(limit=MONTHS):
-        for state in RUN_STATES:
-            families.month_state.add_metric([str(run.month), state], run.state == state)
+    for job, seen in sorted(store.figures.last_signs().items()):
+        families.last_sign.add_metric([job], seen.timestamp())
+    until = store.figures.leader_until()
+    if until is not None:
+        families.lease.add_metric([], until.timestamp())
     newest: dict[str, float] = {}
     for source, watermark in store.figures.watermarks().items():
         label = source_label(source)
@@ -196,23 +259,50 @@ def _fill_runs(families: _Families, store: MetricStore) -> None:
         families.watermark.add_metric([label], when)
     for row in store.figures.durations(BUCKETS):
         bounds = [*map(str, BUCKETS), "+Inf"]
-        buckets = list(zip(bounds, [*row.counts, row.count], strict=True))
+        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+            *zip(bounds, [*row.counts, row.count], strict=True)
+        ]
+        place = bisect_left(BUCKETS, row.latest_seconds)
+        buckets[place] = (*buckets[place][:2], _exemplar(row.latest, row.latest_seconds))
         families.durations.add_metric([row.job, row.stage], buckets, row.seconds)
 
 
-def _fill_counters(families: _Families, store: MetricStore) -> None:
+def _fill_months(families: _Families, store: MetricStore, ended: Month, timezone: str) -> None:
+    """States of the months that the ledger knows, and of the one that ended last even if it does not."""
+    runs: dict[str, RunRow | None] = {str(ended): None}
+    runs |= {str(run.month): run for run in store.ledger.month_states(limit=MONTHS)}
+    for month, run in sorted(runs.items())[-MONTHS:]:
+        end = Month.parse(month).end(timezone)
+        families.month_end.add_metric([month], end.timestamp())
+        for state in RUN_STATES:
+            families.month_state.add_metric([month, state], run is not None and run.state == state)
+        if run is not None and run.state == "complete" and run.users_scored:
+            families.month_rate.add_metric([month], 1_000 * run.flags / run.users_scored)
+
+
+def _fill_counters(families: _Families, store: MetricStore, channels: Sequence[str]) -> None:
     totals = store.ledger.totals()
-    _count(families.runs, totals.runs)
+    ends = store.figures.latest_ends()
+    # A counter that begins at 1 shows no increase: what can be known beforehand begins at 0.
+    runs = dict.fromkeys(product(JOBS, ENDS), 0) | dict(totals.runs)
+    for (job, state), count in sorted(runs.items()):
+        latest = ends.get((job, state))
+        exemplar = None if latest is None else _exemplar(latest, 1)
+        families.runs.add_metric([job, state], count, exemplar=exemplar)
+        if latest is not None and state == "failed":
+            families.last_failure.add_metric([job], latest.at.timestamp())
     read: Counter[tuple[str, ...]] = Counter()
     for source, rows in totals.rows_read.items():
         read[source_label(source),] += rows
     _count(families.rows_read, read)
-    _count(families.rows_rejected, _keyed(totals.rows_rejected))
+    _count(families.rows_rejected, _keyed(dict.fromkeys(REASONS, 0) | dict(totals.rows_rejected)))
     families.users_scored.add_metric([], totals.users_scored)
-    _count(families.users_skipped, _keyed(totals.users_skipped))
+    skipped = dict.fromkeys(SKIP_REASONS, 0) | dict(totals.users_skipped)
+    _count(families.users_skipped, _keyed(skipped))
     _count(families.flags, totals.flags)
-    _count(families.missed, _keyed(totals.missed))
-    _count(families.notifications, store.figures.notifications())
+    _count(families.missed, _keyed(dict.fromkeys(JOBS, 0) | dict(totals.missed)))
+    sent = dict.fromkeys(product(channels, OUTCOMES), 0) | dict(store.figures.notifications())
+    _count(families.notifications, sent)
 
 
 def _fill_model(families: _Families, store: MetricStore) -> None:
@@ -228,12 +318,28 @@ def _fill_model(families: _Families, store: MetricStore) -> None:
         families.calibration.add_metric([], champion.calibration_error)
 
 
+def _fill_flags(families: _Families, store: MetricStore) -> None:
+    rate = store.ledger.flags_per_thousand_user_months()
+    if rate is not None:
+        families.flag_rate.add_metric([], rate)
+    precision = store.flags.precision()
+    if precision is not None:
+        families.precision.add_metric([], precision)
+    for verdict, count in sorted(store.figures.judged().items()):
+        families.judged.add_metric([verdict], count)
+
+
 def source_label(source: str) -> str:
     """A source as a label: a database's table, or `file` for all files together.
 
     Files are many, and the name of a file with one user's series is that user's name.
     """
     return source if source == "observations" or ":" in source else "file"
+
+
+def _exemplar(run: EndedRow, value: float) -> Exemplar:
+    """Which run it was: OpenMetrics carries it, so a graph leads to a line of the ledger."""
+    return Exemplar({"run_id": str(run.run_id)}, value, run.at.timestamp())
 
 
 def _count(

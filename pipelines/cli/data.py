@@ -79,6 +79,7 @@ def import_files(
 ) -> None:
     """Observations from files into the database; equal rows change nothing, later values win."""
     from anomaly.sources.layout import parse_columns
+    from pipelines.figures import handed_on
     from pipelines.jobs.ingest import ingest_file
     from pipelines.jobs.people import import_calendar, import_users
 
@@ -87,17 +88,18 @@ def import_files(
     shell = shell_of(context)
     mapping = parse_columns(columns or "")
     services = shell.services()
-    for file in files or []:
-        done = ingest_file(services, file, mapping, metric)
-        tally = done.tally
-        rejected = ", ".join(
-            f"{reason}: {count}" for reason, count in sorted(tally.reasons.items())
-        )
-        shell.say(
-            f"{file.name}: {tally.read} rows read, {done.inserted} new, {done.corrected} corrected, "
-            f"{done.unchanged + tally.joined} known already"
-            + (f", {tally.rejected} set aside ({rejected})" if tally.rejected else "")
-        )
+    with handed_on(services):
+        for file in files or []:
+            done = ingest_file(services, file, mapping, metric)
+            tally = done.tally
+            rejected = ", ".join(
+                f"{reason}: {count}" for reason, count in sorted(tally.reasons.items())
+            )
+            shell.say(
+                f"{file.name}: {tally.read} rows read, {done.inserted} new, {done.corrected} corrected, "
+                f"{done.unchanged + tally.joined} known already"
+                + (f", {tally.rejected} set aside ({rejected})" if tally.rejected else "")
+            )
     if users is not None:
         shell.say(f"{users.name}: {import_users(services, users)} users")
     if calendar is not None:

@@ -37,13 +37,16 @@ def run(
 ) -> None:
     """The monthly run: ingest, train if due, score, flag, publish."""
     from anomaly.months import Month
+    from pipelines.figures import handed_on
     from pipelines.jobs.month import run_month
     from pipelines.jobs.scope import Options
 
     shell = shell_of(context)
     wanted = Month.parse(month)
     options = Options(not no_train, users_of(users), dry_run, force)
-    tell(shell, run_month(shell.services(), wanted, options))
+    services = shell.services()
+    with handed_on(services):
+        tell(shell, run_month(services, wanted, options))
 
 
 def backfill(
@@ -57,14 +60,17 @@ def backfill(
 ) -> None:
     """The same for each month in order, each learning only from what came before it."""
     from anomaly.months import Month
+    from pipelines.figures import handed_on
     from pipelines.jobs.backfill import backfill as each_month
     from pipelines.jobs.scope import Options
 
     shell = shell_of(context)
     months = Month.parse(first), Month.parse(last)
     options = Options(not no_train, users_of(users), dry_run, force)
-    for outcome in each_month(shell.services(), *months, options):
-        tell(shell, outcome)
+    services = shell.services()
+    with handed_on(services):
+        for outcome in each_month(services, *months, options):
+            tell(shell, outcome)
 
 
 def tell(shell: Shell, outcome: Outcome) -> None:

@@ -43,6 +43,7 @@ def schedule(
     planned: str | None = PLANNED,
 ) -> None:
     """Ingest, train and score when [schedule] says, until SIGTERM."""
+    from pipelines.figures import handed_on
     from pipelines.schedule import JOBS, do_job, run_scheduler
 
     shell = shell_of(context)
@@ -51,5 +52,6 @@ def schedule(
         run_scheduler(services, shell.config)
         return
     one_of("--once", once, JOBS)
-    for line in do_job(services, once, instant_of("--planned-for", planned, "UTC")):
-        shell.say(line)
+    with handed_on(services):
+        for line in do_job(services, once, instant_of("--planned-for", planned, "UTC")):
+            shell.say(line)

@@ -14,7 +14,7 @@ from anomaly.store import Store, open_engine, schema
 from anomaly.telemetry.collector import build_registry
 from anomaly.web.app import create_app
 from anomaly.web.words import flag_url, user_url
-from tests.factories import MONTH, NASTY_NAMES, month_of_flags, publish_month
+from tests.factories import MONTH, NASTY_NAMES, RUN_AT, month_of_flags, publish_month
 from tests.fixtures.serving import serving
 
 DESKTOP = {"width": 1280, "height": 900}
@@ -44,7 +44,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = Store(engine)
     publish_month(store)
     leads = bool
-    app = create_app(store, Settings(), build_registry(store, leads), leads, model_in_use)
+    app = create_app(
+        store, Settings(), build_registry(store, leads, lambda: RUN_AT), leads, model_in_use
+    )
     with serving(app) as address:
         yield address
     store.close()

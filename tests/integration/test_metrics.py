@@ -1,23 +1,54 @@
 """/metrics: names, what survives, and what a scrape says when the database is away."""
 
 import datetime as dt
+import os
+import re
 import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
+from anomaly.exceptions import SettingsError, SourceError
+from anomaly.settings import load
 from anomaly.store import Store, open_engine, schema
-from anomaly.telemetry.collector import build_registry, source_label
-from tests.factories import MONTH, MONTH_START, NASTY_NAMES, RUN_AT, publish_month
+from anomaly.store.lease import LEADER
+from anomaly.telemetry import handing
+from anomaly.telemetry.collector import (
+    RUN_STATES,
+    LedgerCollector,
+    build_registry,
+    source_label,
+)
+from tests.factories import (
+    MONTH,
+    MONTH_START,
+    NASTY_NAMES,
+    RUN_AT,
+    band,
+    flag,
+    publish_month,
+    user_month,
+)
 
 NAMES = (
     "anomaly_runs_total",
     "anomaly_run_duration_seconds",
     "anomaly_run_last_success_timestamp_seconds",
+    "anomaly_run_last_failure_timestamp_seconds",
+    "anomaly_run_heartbeat_timestamp_seconds",
     "anomaly_month_state",
+    "anomaly_month_end_timestamp_seconds",
+    "anomaly_month_flags_per_thousand_user_months",
     "anomaly_rows_read_total",
     "anomaly_rows_rejected_total",
     "anomaly_users_scored_total",
@@ -30,8 +61,10 @@ NAMES = (
     "anomaly_model_validation_loss",
     "anomaly_calibration_error",
     "anomaly_flag_precision",
+    "anomaly_flags_judged",
     "anomaly_jobs_missed_total",
     "anomaly_scheduler_leader",
+    "anomaly_scheduler_lease_end_timestamp_seconds",
     "anomaly_notifications_total",
     "anomaly_build_info",
     "anomaly_database_up",
@@ -47,12 +80,32 @@ def store(database_url: str) -> Iterator[Store]:
     store.close()
 
 
+@pytest.fixture
+def small_store(sqlite_url: str) -> Iterator[Store]:
+    """For what does not turn on the database."""
+    engine = open_engine(sqlite_url)
+    schema.upgrade(engine)
+    store = Store(engine, retries=0)
+    yield store
+    store.close()
+
+
 def registry(store: Store) -> CollectorRegistry:
-    return build_registry(store, lambda: True)
+    return build_registry(store, lambda: True, lambda: RUN_AT)
 
 
 def scraped(store: Store) -> str:
     return generate_latest(registry(store)).decode()
+
+
+def series(store: Store) -> int:
+    """How many series of ours a scrape holds."""
+    return len(ours(store))
+
+
+def ours(store: Store) -> list[str]:
+    """The lines of a scrape that are not about this process."""
+    return [line for line in scraped(store).splitlines() if line.startswith("anomaly_")]
 
 
 def value(store: Store, name: str, **labels: str) -> float | None:
@@ -146,6 +199,26 @@ def test_no_user_is_named(store):
     assert "boss" not in text
 
 
+def test_the_page_of_metrics_says_what_the_code_says(repository, small_store):
+    page = (repository / "docs" / "metrics.md").read_text()
+    missing = [row for row in rows_of_the_page(small_store) if row not in page]
+    assert missing == [], "docs/metrics.md: put these rows into the table:\n" + "\n".join(missing)
+    named = set(re.findall(r"^\| `(anomaly_\w+)`", page, re.MULTILINE))
+    assert named == set(NAMES)
+
+
+def rows_of_the_page(store):
+    """What docs/metrics.md says of each metric, in the order of /metrics."""
+    suffix = {"counter": "_total", "info": "_info"}
+    for family in LedgerCollector(store, lambda: RUN_AT).collect():
+        labels = ", ".join(family._labelnames) or (
+            {"anomaly_model": "model, version", "anomaly_build": "version, python"}.get(family.name)
+            or "none"
+        )
+        name = family.name + suffix.get(family.type, "")
+        yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
+
+
 def test_files_share_a_label():
     # A file of one user's series is named after the user.
     assert source_label("u007.csv") == "file"
@@ -172,3 +245,164 @@ def test_promtool_finds_nothing_to_say(store, promtool: Path):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def crowded(store: Store, users: int, metrics: int) -> None:
+    """Publish a month of so many users, with a flag on each of so many metrics."""
+    names = [f"metric-{number:03d}" for number in range(metrics)]
+    band_of_all = band(0)
+    flags = [
+        flag(f"u{number:05d}", band_of_all, start=number % 700, hours=3, metrics=name)
+        for number, name in enumerate(names)
+    ]
+    months = [user_month(f"u{number:05d}") for number in range(users)]
+    start = store.ledger.start("month", MONTH, configuration="c", code_version="1", now=RUN_AT)
+    store.publish(start, 0, MONTH, flags, months, {}, None, now=RUN_AT, model_version=None)
+    store.ledger.finish(start, "complete", RUN_AT)
+    columns = {
+        "user_id": ["u00000"] * metrics,
+        "metric": names,
+        "observed_at": pa.array([0] * metrics, pa.timestamp("s", "UTC")),
+        "value": [1.0] * metrics,
+    }
+    store.observations.write(pa.table(columns), "crowd")
+
+
+def test_users_and_metrics_add_no_series(small_store):
+    """10,000 users and 500 metrics need as many series as a few."""
+    store = small_store
+    publish_month(store)
+    few = series(store)
+    crowded(store, 10_000, 500)
+    assert value(store, "anomaly_users_scored_total") == 10_048
+    assert series(store) == few
+    assert few < 200
+
+
+def test_every_process_says_the_same(database_url):
+    engine = open_engine(database_url)
+    schema.upgrade(engine)
+    first = Store(engine)
+    publish_month(first)
+    before = ours(first)
+    other = Store(open_engine(database_url))  # another process, or this one started again
+    assert ours(other) == before
+    publish_month(other)
+    assert value(first, "anomaly_runs_total", job="month", state="complete") == 2
+    first.close()
+    other.close()
+
+
+def test_a_month_that_nobody_ran_is_there_without_a_state(store):
+    publish_month(store)
+    late = build_registry(store, lambda: True, lambda: RUN_AT + dt.timedelta(days=31))
+    name = "anomaly_month_state"
+    states = [late.get_sample_value(name, {"month": "2026-04", "state": it}) for it in RUN_STATES]
+    assert states == [0] * len(RUN_STATES)
+    ended = late.get_sample_value("anomaly_month_end_timestamp_seconds", {"month": "2026-04"})
+    assert ended == dt.datetime(2026, 5, 1, tzinfo=dt.UTC).timestamp()
+    assert value(store, name, month="2026-04", state="complete") is None
+
+
+def test_each_complete_month_has_its_rate(store):
+    publish_month(store)
+    name = "anomaly_month_flags_per_thousand_user_months"
+    assert value(store, name, month=MONTH) == pytest.approx(9_000 / 48)
+
+
+def test_counters_begin_at_zero(store):
+    """A first failure must show as an increase, so that there was a value before it."""
+    assert value(store, "anomaly_runs_total", job="score", state="failed") == 0
+    assert value(store, "anomaly_rows_rejected_total", reason="bad_time") is None
+    assert value(store, "anomaly_rows_rejected_total", reason="not_finite") == 0
+    assert value(store, "anomaly_jobs_missed_total", job="ingest") == 0
+    told = build_registry(store, lambda: True, lambda: RUN_AT, channels=("mailto",))
+    labels = {"channel": "mailto", "outcome": "failed"}
+    assert told.get_sample_value("anomaly_notifications_total", labels) == 0
+
+
+def test_signs_of_life_failures_and_the_leader(store):
+    run = store.ledger.start("train", configuration="c", code_version="1", now=RUN_AT)
+    assert value(store, "anomaly_run_heartbeat_timestamp_seconds", job="train") == (
+        RUN_AT.timestamp()
+    )
+    store.ledger.finish(run, "failed", RUN_AT + dt.timedelta(minutes=1), note="no rows")
+    assert value(store, "anomaly_run_heartbeat_timestamp_seconds", job="train") is None
+    failed = value(store, "anomaly_run_last_failure_timestamp_seconds", job="train")
+    assert failed == RUN_AT.timestamp() + 60
+    assert value(store, "anomaly_scheduler_lease_end_timestamp_seconds") is None
+    store.lease.acquire(LEADER, "me", dt.timedelta(seconds=30), RUN_AT)
+    assert value(store, "anomaly_scheduler_lease_end_timestamp_seconds") == RUN_AT.timestamp() + 30
+
+
+def test_openmetrics_name_the_run(small_store):
+    run = publish_month(small_store)
+    text = openmetrics.generate_latest(registry(small_store)).decode()
+    named = f' # {{run_id="{run.id}"}} '
+    assert re.search(
+        r'anomaly_run_duration_seconds_bucket{job="month",le="5\.0",stage="score"} 1\.0' + named,
+        text,
+    )
+    assert re.search(r'anomaly_runs_total{job="month",state="complete"} 1\.0' + named, text)
+    assert [it.name for it in openmetrics_families(text)][:1] == ["anomaly_runs"]
+    assert "run_id" not in scraped(small_store)
+
+
+def test_a_file_is_written_in_one_step(small_store, tmp_path):
+    publish_month(small_store)
+    file = tmp_path / "textfiles" / "anomaly.prom"
+    file.parent.mkdir()
+    file.write_text("old\n")
+    kept = file.open()  # a reader who has it open keeps the old figures
+    handing.write(file, LedgerCollector(small_store, lambda: RUN_AT))
+    assert kept.read() == "old\n"
+    kept.close()
+    text = file.read_text()
+    assert 'anomaly_runs_total{job="month",state="complete"} 1.0' in text
+    assert "\nanomaly_scheduler_leader " not in text  # no scheduler lost its lead here
+    assert [path.name for path in file.parent.iterdir()] == ["anomaly.prom"]
+
+
+def test_a_file_that_cannot_be_written_is_named(small_store, tmp_path):
+    nowhere = tmp_path / "nowhere" / "anomaly.prom"
+    with pytest.raises(SourceError, match=r"textfile .*nowhere/anomaly.prom: cannot be written"):
+        handing.write(nowhere, LedgerCollector(small_store, lambda: RUN_AT))
+
+
+def test_a_pushgateway_keeps_what_a_job_left(small_store, pushgateway: str):
+    publish_month(small_store)
+    handing.push(pushgateway, LedgerCollector(small_store, lambda: RUN_AT))
+    with urllib.request.urlopen(f"{pushgateway}/metrics") as answer:
+        kept = answer.read().decode()
+    ours = 'instance="",job="anomaly"'
+    assert (
+        f'anomaly_runs_total{{exported_job="month",{ours},state="complete"}} 1' in kept
+    )  # a job of its own, not the gateway's
+    assert f'anomaly_runs_total{{exported_job="ingest",{ours},state="complete"}} 1' in kept
+
+
+def test_a_gateway_that_is_away_is_named(small_store):
+    with pytest.raises(SourceError, match=r"pushgateway http://127.0.0.1:1: did not take"):
+        handing.push("http://127.0.0.1:1", LedgerCollector(small_store, lambda: RUN_AT))
+
+
+def test_a_command_that_ends_hands_its_figures_on(sqlite_url, tmp_path, repository):
+    """However it ends: a month without rows is refused."""
+    file = tmp_path / "figures.prom"
+    schema.upgrade(open_engine(sqlite_url))
+    environment = {
+        **os.environ,
+        "ANOMALY_DATABASE__URL": sqlite_url,
+        "ANOMALY_TELEMETRY__TEXTFILE": str(file),
+        "ANOMALY_TELEMETRY__PUSHGATEWAY": "http://127.0.0.1:1",
+    }
+    command = [sys.executable, "-m", "pipelines", "run", "--month", "2026-03"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "figures_not_handed_on" in done.stderr  # the gateway is away, and nothing else failed
+    assert "anomaly_database_up 1.0" in file.read_text()
+
+
+def test_a_file_that_nobody_would_read_is_refused():
+    with pytest.raises(SettingsError, match=r"TEXTFILE: \[telemetry\] textfile: .*end in .prom"):
+        load(environ={"ANOMALY_TELEMETRY__TEXTFILE": "/tmp/figures.txt"})
