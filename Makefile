@@ -11,10 +11,10 @@ BIN := .venv/bin
 SYSTEM := chromium prometheus prometheus-alertmanager prometheus-pushgateway
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-long quick check fix bench build docs lock system
+.PHONY: help env demo test test-long test-lowest quick check fix bench build docs lock system
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: ## set up .venv as requirements.lock says; does nothing where that is done
 	@cmp -s requirements.lock .venv/requirements.lock || { \
@@ -37,6 +37,11 @@ test: env system ## run the tests; what this machine cannot run is named at the 
 test-long: env system ## run the tests that take minutes each
 	$(BIN)/pytest -m long $(ARGS)
 
+test-lowest: env ## run the unit tests with the lowest versions that pyproject.toml allows
+	@rm -rf .venv/lowest && $(BIN)/uv venv --quiet --python $(BIN)/python .venv/lowest
+	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct --group test -e .
+	.venv/lowest/bin/python -m pytest -m quick -q tests/unit $(ARGS)
+
 quick: env ## run the unit tests, in under a minute
 	$(BIN)/pytest -m quick -q tests/unit $(ARGS)
 
@@ -57,8 +62,8 @@ bench: env ## print tables of detection and networks, quickly; in full: ARGS="--
 build: env ## a wheel and a source archive in dist/
 	$(BIN)/python -m build --no-isolation
 
-docs: env ## the documentation as a site in site/; a broken link is an error
-	$(BIN)/mkdocs build --strict --quiet
+docs: env ## the documentation as a site in site/; a broken link or a forgotten page is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: ## choose exact versions anew (UPGRADE=--upgrade: the newest), with the registry's hashes
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --no-config \
