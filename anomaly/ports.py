@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from anomaly.records import Band, Flag, UserMonth
+    from anomaly.roles import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +298,54 @@ class AuditTrail(Protocol):
         ...
 
 
+class AccessToken(Protocol):
+    """A token or a log-on; its secret is known to its holder alone."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def expires_at(self) -> dt.datetime: ...
+
+
+class TokenKeeper(Protocol):
+    """Who has been let in, and for how long."""
+
+    def find(self, secret: str, kind: str, now: dt.datetime) -> AccessToken | None:
+        """The token or session of this secret, if it is neither expired nor revoked."""
+        ...
+
+    def open_session(
+        self,
+        name: str,
+        role: Role,
+        author: str,
+        now: dt.datetime,
+        expires_at: dt.datetime,
+        parent: int | None = None,
+    ) -> str:
+        """Let somebody in; gives the secret of the session. It ends with its parent token."""
+        ...
+
+    def revoke(self, token_id: int, now: dt.datetime) -> bool:
+        """End a token, or a session, and the sessions it opened. False if it was not valid."""
+        ...
+
+    def ever_made(self) -> bool:
+        """Whether a token was ever made, valid or not."""
+        ...
+
+
 class WebStore(Protocol):
-    """What the pages and the API read."""
+    """What the pages and the API read, and who may."""
+
+    @property
+    def tokens(self) -> TokenKeeper: ...
 
     @property
     def observations(self) -> ObservationReader: ...

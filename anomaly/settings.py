@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -95,7 +96,17 @@ def _prom_file(path: Path) -> Path:
 
 
 PromFile = Annotated[Path, AfterValidator(_prom_file)]
+
+
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+        raise ValueError(f"{text!r} is no address of a site. Write: https://anomaly.example.org")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 Duration = Annotated[str, AfterValidator(_duration)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 Step = Annotated[str, AfterValidator(_step)]
 Horizon = Annotated[str, AfterValidator(_horizon)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
@@ -322,10 +333,32 @@ class NotifySettings(Section):
 
 
 class WebSettings(Section):
-    """The page and the API."""
+    """The page and the API, and who may use them."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8090, ge=0, le=65535, description="Port to listen on.")
+    authentication: Literal["auto", "required", "none"] = Field(
+        "auto",
+        description="auto: nobody need log on while this listens on localhost and no token was ever "
+        "made. none: the same for good, on localhost alone.",
+    )
+    public_url: WebAddress | None = Field(
+        None, description="Where browsers find this, such as https://anomaly.example.org."
+    )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="Addresses or networks of proxies whose X-Forwarded-For and -Proto are believed.",
+    )
+    session: Duration = Field("12h", description="A log-on lasts so long.")
+    session_key_file: Path | None = Field(
+        None, description="The key that signs cookies. Default: made at first, beside the models."
+    )
+    log_ons_per_minute: int = Field(
+        10, ge=1, description="Attempts to log on that one address may make."
+    )
+    metrics_public: bool = Field(
+        False, description="/metrics may be read without a token, also where others need one."
+    )
 
 
 class PrivacySettings(Section):

@@ -13,6 +13,7 @@ import uvicorn
 from anomaly.exceptions import SettingsError
 from anomaly.telemetry.collector import build_registry
 from anomaly.web.app import create_app
+from pipelines.guard import open_door
 from pipelines.jobs.train import load_model
 from pipelines.schedule import Children, Scheduler
 
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 5  # requests that are under way at SIGTERM may take so long
 
 
-def serve(
-    services: Services, config: Path | None, host: str, port: int, say: Callable[[str], None]
-) -> None:
-    """Serve until SIGTERM or Ctrl-C. Port 0 takes a free one.
+def serve(services: Services, config: Path | None, say: Callable[[str], None]) -> None:
+    """Serve at [web] host and port until SIGTERM or Ctrl-C. Port 0 takes a free one.
 
-    Raises: SettingsError if the address cannot be listened on.
+    Raises: SettingsError if the address cannot be listened on, or would be open to others.
     """
+    web = services.settings.web
+    door = open_door(services)
     children = Children(config)
     scheduler = Scheduler(services, children.run)
 
@@ -42,8 +43,8 @@ def serve(
         champion = services.store.models.champion()
         return None if champion is None else load_model(services, champion)
 
-    app = create_app(services.store, services.settings, registry, leads, model)
-    listening = _listen(host, port)
+    app = create_app(services.store, services.settings, registry, leads, door, model)
+    listening = _listen(web.host, web.port)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -51,6 +52,8 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=bool(web.trusted_proxies),
+            forwarded_allow_ips=web.trusted_proxies,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )
@@ -58,7 +61,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     with scheduler.running():
-        say(f"page: http://{host}:{listening.getsockname()[1]}/ (end with Ctrl-C)")
+        say(f"page: http://{web.host}:{listening.getsockname()[1]}/ (end with Ctrl-C)")
         server.run(sockets=[listening])
     children.stop()
 

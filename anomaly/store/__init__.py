@@ -9,6 +9,7 @@ from anomaly.store.engine import open_engine
 from anomaly.store.entities import (
     EXPORT_COLUMNS,
     VERDICTS,
+    AccessToken,
     EventRow,
     FlagRow,
     Lease,
@@ -29,6 +30,7 @@ from anomaly.store.store import Store
 __all__ = [
     "EXPORT_COLUMNS",
     "VERDICTS",
+    "AccessToken",
     "EventRow",
     "FlagFilter",
     "FlagRow",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anomaly.records import Flag, UserMonth
+    from anomaly.roles import Role
 
 EXPORT_COLUMNS = (*FLAG_COLUMNS, "month", "status", "label")
 VERDICTS = ("real", "false", "unsure")
@@ -227,3 +228,28 @@ class Request:
     finished_at: dt.datetime | None
     run_id: int | None
     note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A token, or a session that a log-on opened; the secret itself is kept nowhere.
+
+    author: who made it, or how the log-on was proved. parent: the token that opened a session.
+    """
+
+    id: int
+    name: str
+    kind: str
+    role: Role
+    author: str
+    parent: int | None
+    created_at: dt.datetime
+    expires_at: dt.datetime
+    last_used_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+
+    def state(self, now: dt.datetime) -> str:
+        """valid, expired or revoked."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "valid" if now < self.expires_at else "expired"

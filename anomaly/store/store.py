@@ -19,6 +19,7 @@ from anomaly.store.people import Events, Users
 from anomaly.store.publishing import Shards, publish
 from anomaly.store.secrets import Secrets
 from anomaly.store.states import States
+from anomaly.store.tokens import Tokens
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -51,6 +52,7 @@ class Store:
         self.figures = Figures(self._database)
         self.audit = AuditRows(self._database)
         self.secrets = Secrets(self._database)
+        self.tokens = Tokens(self._database)
 
     def publish(
         self,

@@ -327,10 +327,19 @@ tokens = _table(
     "tokens",
     _id(),
     _words("name"),
+    _words("kind"),
     sa.Column("sha256", Words, nullable=False, unique=True),
-    _words("rights"),
+    _words("role"),
+    _words("author"),
+    sa.Column("parent", sa.Integer),
     _instant("created_at"),
+    _instant("expires_at"),
+    _instant("last_used_at", nullable=True),
     _instant("revoked_at", nullable=True),
+    sa.CheckConstraint("kind IN ('token', 'session')", name="tokens_kind"),
+    sa.CheckConstraint(
+        "role IN ('monitor', 'reader', 'analyst', 'operator', 'administrator')", name="tokens_role"
+    ),
 )
 audit = _table(
     "audit",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query
 
 from anomaly.exceptions import UsageError
 from anomaly.months import Month
 from anomaly.ports import FlagFilter, WebStore
 from anomaly.web import views
+from anomaly.web.access import needs
 
 MonthText = Annotated[str | None, Query(description="A month such as 2026-10.")]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="At most so many rows.")]
@@ -20,7 +21,7 @@ Status = Literal["open", "acknowledged", "closed"]
 
 def router(store: WebStore) -> APIRouter:
     """Serves /api/v1."""
-    routes = APIRouter(prefix="/api/v1")
+    routes = APIRouter(prefix="/api/v1", dependencies=[Depends(needs("reader"))])
 
     @routes.get("/flags")
     def flags(

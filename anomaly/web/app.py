@@ -6,24 +6,31 @@ Nothing it serves makes a browser ask another machine for anything, and the head
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from fastapi import FastAPI, Request, Response
+import structlog
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
+from starlette.middleware.sessions import SessionMiddleware
 
 import anomaly
 from anomaly.exceptions import AnomalyError, SourceError
+from anomaly.months import parse_duration
 from anomaly.ports import WebStore
 from anomaly.settings import Settings
-from anomaly.web import api, assets, pages
+from anomaly.web import api, assets, logon, pages
+from anomaly.web.access import ANYONE, Door, needs, roles_of_routes
 
 if TYPE_CHECKING:
     from anomaly.model import Model
 
+LARGEST_BODY = 1 << 20  # bytes; the largest form holds some notes
+YEAR_SECONDS = 31_536_000
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -37,33 +44,51 @@ HEADERS = {
 }
 
 
+log = structlog.get_logger()
+
+
 def create_app(
     store: WebStore,
     settings: Settings,
     registry: CollectorRegistry,
     leader: Callable[[], bool],
+    door: Door,
     model: Callable[[], Model | None] = lambda: None,
 ) -> FastAPI:
     """Put the application together; reads nothing until it is asked.
 
     Args: registry: what /metrics renders, filled by the caller.
         leader: whether this process holds the scheduler's lease; /readyz says so.
+        door: tells who asks; each route states which role it needs.
         model: reads the model in use, or None where there is none; asked by its page alone.
+    Raises: ValueError if a route states no role.
     """
     app = FastAPI(
         title="anomaly",
         version=anomaly.__version__,
         description="Flags, users and runs, with the filters of the command line.",
-        openapi_url="/api/v1/openapi.json",
+        max_body_size=LARGEST_BODY,
+        openapi_url=None,  # served below, to those who may read the API
         docs_url=None,  # FastAPI's documentation pages load their scripts from elsewhere
         redoc_url=None,
     )
+    app.state.door = door
     renderer = pages.Renderer(settings)
     app.include_router(assets.router())
+    app.include_router(logon.router(renderer, door))
     app.include_router(pages.router(store, renderer, model))
     app.include_router(api.router(store))
     _add_probes(app, store, registry, leader)
     _add_errors(app, renderer)
+    list(roles_of_routes(app))  # raises for a route that states none
+    app.add_middleware(
+        SessionMiddleware,
+        secret_key=door.cookie_key,
+        # A browser takes a cookie of this name from this very host over TLS alone.
+        session_cookie="__Host-anomaly" if door.secure else "anomaly",
+        max_age=int(parse_duration(door.settings.session).total_seconds()),
+        https_only=door.secure,
+    )
 
     @app.middleware("http")
     async def guard(
@@ -72,6 +97,8 @@ def create_app(
         response = await following(request)
         for name, value in HEADERS.items():
             response.headers[name] = value
+        if door.secure:
+            response.headers["Strict-Transport-Security"] = f"max-age={YEAR_SECONDS}"
         # Pages name people: nothing between here and the reader may keep them.
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -82,22 +109,33 @@ def create_app(
 def _add_probes(
     app: FastAPI, store: WebStore, registry: CollectorRegistry, leader: Callable[[], bool]
 ) -> None:
-    @app.get("/metrics", include_in_schema=False)
+    door: Door = app.state.door
+    watched = ANYONE if door.settings.metrics_public else needs("monitor")
+
+    @app.get("/metrics", include_in_schema=False, dependencies=[Depends(watched)])
     def metrics(request: Request) -> Response:
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": kind})
 
-    @app.get("/healthz", include_in_schema=False)
+    @app.get("/healthz", include_in_schema=False, dependencies=[Depends(ANYONE)])
     def healthz() -> Response:
         return PlainTextResponse("ok\n")
 
-    @app.get("/readyz", include_in_schema=False)
+    @app.get("/readyz", include_in_schema=False, dependencies=[Depends(ANYONE)])
     def readyz() -> Response:
         try:
             store.check()
         except SourceError as error:
-            return JSONResponse({"status": "unavailable", "error": str(error)}, 503)
+            # Anyone may ask, so why it is not ready goes to the log: it names the database.
+            log.warning("not_ready", error=str(error))
+            return JSONResponse({"status": "unavailable"}, 503)
         return JSONResponse({"status": "ready", "leader": leader()})
+
+    @app.get(
+        "/api/v1/openapi.json", include_in_schema=False, dependencies=[Depends(needs("reader"))]
+    )
+    def description() -> dict[str, Any]:
+        return app.openapi()
 
 
 def _add_errors(app: FastAPI, renderer: pages.Renderer) -> None:
@@ -112,9 +150,19 @@ def _add_errors(app: FastAPI, renderer: pages.Renderer) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
-        return answer(request, error.status_code, str(error.detail))
+        if error.status_code == 401 and _is_page(request):
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"/login?{urlencode({'next': request.url.path + query})}", 303)
+        response = answer(request, error.status_code, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         return answer(request, 422, "; ".join(problems))
+
+
+def _is_page(request: Request) -> bool:
+    """Whether a person's browser asks for something to show, who can then be led to the log-on."""
+    return request.method == "GET" and "text/html" in request.headers.get("accept", "")

@@ -10,10 +10,11 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
 import anomaly
 from anomaly.exceptions import SourceError
+from anomaly.web.access import ANYONE
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _OWN = ("style.css", "plotly.css", "plot.js", "keys.js", "icon.svg")
@@ -30,7 +31,7 @@ def addresses() -> dict[str, str]:
 
 def router() -> APIRouter:
     """Serves the assets below /static, compressed where the browser takes it."""
-    routes = APIRouter(prefix="/static", include_in_schema=False)
+    routes = APIRouter(prefix="/static", include_in_schema=False, dependencies=[Depends(ANYONE)])
 
     @routes.get("/{name}")
     def asset(name: str, request: Request) -> Response:

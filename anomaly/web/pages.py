@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pyarrow as pa
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -18,9 +18,11 @@ from anomaly.heatmap import heat_map, span
 from anomaly.months import Month, parse_duration, zone
 from anomaly.ports import FlagFilter, FlagRow, RunRow, WebStore
 from anomaly.records import SEVERITIES, STATUSES
+from anomaly.roles import Role
 from anomaly.rows import SCHEMA, Rows
 from anomaly.settings import MetricSettings, Settings
 from anomaly.web import assets, views, words
+from anomaly.web.access import current_visit, needs
 from anomaly.web.api import checked
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Renderer:
             style_marks=assets.style_marks,
             version=anomaly.__version__,
             words=words,
+            visit=current_visit,
+            may=_may,
             zone_name=str(zone(timezone)),
             moment=lambda when: words.moment(when, timezone),
             stretch=lambda start, end: words.stretch(start, end, timezone),
@@ -67,7 +71,7 @@ class Renderer:
 
 def router(store: WebStore, renderer: Renderer, model: Callable[[], Model | None]) -> APIRouter:
     """Serves /, /users/…, /flags/… and /model."""
-    routes = APIRouter(include_in_schema=False)
+    routes = APIRouter(include_in_schema=False, dependencies=[Depends(needs("reader"))])
 
     @routes.get("/")
     def month(
@@ -99,6 +103,12 @@ def router(store: WebStore, renderer: Renderer, model: Callable[[], Model | None
         return _model(renderer, model())
 
     return routes
+
+
+def _may(role: str) -> bool:
+    """Whether the page's reader has a role, so that a form is shown only to those it serves."""
+    visit = current_visit()
+    return bool(visit and visit.caller and visit.caller.role.covers(Role(role)))
 
 
 def _month(

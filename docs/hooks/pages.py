@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from anomaly.settings import RESULT_SECTIONS, Settings
+from anomaly.web.access import Door
 from anomaly.web.app import create_app
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def _cell(text: str) -> str:
 def openapi() -> dict[str, Any]:
     """What the served application says of itself."""
     nothing: Any = None  # the description is made without looking at any store
-    return create_app(nothing, Settings(), CollectorRegistry(), lambda: False).openapi()
+    door = Door(nothing, Settings().web, b"", nothing)
+    return create_app(nothing, Settings(), CollectorRegistry(), lambda: False, door).openapi()
 
 
 def rest_page(described: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from pipelines.cli import (
     privacy,
     running,
     serving,
+    tokens,
     trials,
     upkeep,
 )
@@ -91,6 +92,7 @@ def build() -> Any:
         trials,
         upkeep,
         privacy,
+        tokens,
         serving,
         database,
     ):

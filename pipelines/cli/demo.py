@@ -39,6 +39,8 @@ def demo(
     settings = shell.settings
     if seed is not None:
         settings = with_values(settings, "--seed", "model", seed=seed)
+    if port is not None:
+        settings = with_values(settings, "--port", "web", port=port)
     progress = for_console(shell.err)
     story = run_demo(folder, users, months, settings, progress, shell.services)
     flags = story.outcome.flags
@@ -52,8 +54,7 @@ def demo(
     if not no_serve:
         from pipelines.serve import serve
 
-        web = settings.web
-        serve(story.services, config, web.host, web.port if port is None else port, shell.note)
+        serve(story.services, config, shell.note)
 
 
 def tell(shell: Shell, judgement: Judgement) -> None:

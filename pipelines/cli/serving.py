@@ -22,17 +22,16 @@ def serve(
     port: int | None = typer.Option(None, "--port", min=0, max=65535, help="Default: [web] port."),
 ) -> None:
     """Scheduler, page, API and /metrics in one process, until SIGTERM."""
+    from anomaly.settings import with_values
     from pipelines.serve import serve as run_server
 
     shell = shell_of(context)
-    web = shell.settings.web
-    run_server(
-        shell.services(),
-        shell.config,
-        host or web.host,
-        web.port if port is None else port,
-        shell.note,
-    )
+    settings = shell.settings
+    if host is not None:
+        settings = with_values(settings, "--host", "web", host=host)
+    if port is not None:
+        settings = with_values(settings, "--port", "web", port=port)
+    run_server(shell.services(settings), shell.config, shell.note)
 
 
 def schedule(

@@ -1,4 +1,4 @@
-"""Upkeep: state, retention, notify, token, cohorts."""
+"""Upkeep: state, retention, notify, cohorts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ def register(app: typer.Typer) -> None:
     for name, text, commands in (
         ("state", "What is known of each user.", {"rebuild": rebuild}),
         ("notify", "Whom to tell.", {"test": notify_test}),
-        ("token", "Keys to the API.", {"create": create, "list": list_tokens, "revoke": revoke}),
         ("cohorts", "Peer groups.", {"list": list_cohorts, "move": move}),
     ):
         group = typer.Typer(no_args_is_help=True)
@@ -61,24 +60,6 @@ def notify_test(context: typer.Context) -> None:
     """Send a test notification."""
     del context
     raise not_yet("notify test", "Alert on the metrics that `anomaly serve` gives at /metrics.")
-
-
-def create(context: typer.Context) -> None:
-    """Make a key to the API."""
-    del context
-    raise not_yet("token create", "The page listens on [web] host alone; keep it 127.0.0.1.")
-
-
-def list_tokens(context: typer.Context) -> None:
-    """List the keys to the API."""
-    del context
-    raise not_yet("token list", "The page listens on [web] host alone; keep it 127.0.0.1.")
-
-
-def revoke(context: typer.Context) -> None:
-    """Withdraw a key to the API."""
-    del context
-    raise not_yet("token revoke", "The page listens on [web] host alone; keep it 127.0.0.1.")
 
 
 def list_cohorts(

@@ -15,7 +15,7 @@ from anomaly.telemetry.collector import build_registry
 from anomaly.web.app import create_app
 from anomaly.web.words import flag_url, user_url
 from tests.factories import MONTH, NASTY_NAMES, RUN_AT, month_of_flags, publish_month
-from tests.fixtures.serving import serving
+from tests.fixtures.serving import door_of, serving
 
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
@@ -44,9 +44,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = Store(engine)
     publish_month(store)
     leads = bool
-    app = create_app(
-        store, Settings(), build_registry(store, leads, lambda: RUN_AT), leads, model_in_use
-    )
+    registry = build_registry(store, leads, lambda: RUN_AT)
+    app = create_app(store, Settings(), registry, leads, door_of(store), model_in_use)
     with serving(app) as address:
         yield address
     store.close()

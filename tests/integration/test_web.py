@@ -20,7 +20,7 @@ from anomaly.store import Store, open_engine, schema
 from anomaly.web.app import create_app
 from anomaly.web.words import user_url
 from tests.factories import MONTH, NASTY_NAMES, publish_month
-from tests.fixtures.serving import serving
+from tests.fixtures.serving import door_of, serving
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def store(database_url: str) -> Iterator[Store]:
 
 @contextmanager
 def client(store: Store, settings: Settings | None = None) -> Iterator[httpx.Client]:
-    app = create_app(store, settings or Settings(), CollectorRegistry(), lambda: True)
+    door = door_of(store)
+    app = create_app(store, settings or Settings(), CollectorRegistry(), lambda: True, door)
     with serving(app) as address, httpx.Client(base_url=address) as web:
         yield web
 

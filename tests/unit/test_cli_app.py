@@ -28,9 +28,6 @@ SUBCOMMANDS = {
 NOT_YET = [
     ["retention"],
     ["notify", "test"],
-    ["token", "create"],
-    ["token", "list"],
-    ["token", "revoke"],
     ["cohorts", "move"],
     ["erase", "--user", "u"],
     ["reveal", "p"],

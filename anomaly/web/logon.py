@@ -1,0 +1,119 @@
+"""Logging on and off: a token opens a session, which a signed cookie carries."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from anomaly.months import parse_duration
+from anomaly.web.access import ANYONE, Door, Visit, needs, refuse_forged, visiting
+from anomaly.web.pages import Renderer
+
+IPV6_HOME = 64  # bits that one customer of a network shares
+Target = Annotated[str, Query(alias="next", max_length=2_000)]
+log = structlog.get_logger()
+
+
+class Attempts:
+    """How often one address may try to log on. Kept in memory: a restart forgets."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limit = RateLimitItemPerMinute(per_minute)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def count(self, request: Request) -> None:
+        """Count an attempt.
+
+        Raises: HTTPException 429 if there were too many.
+        """
+        if not self._limiter.hit(self._limit, whence(request)):
+            log.warning("log_on_limited", client=whence(request))
+            raise HTTPException(
+                429, "too many attempts to log on; wait a minute", {"Retry-After": "60"}
+            )
+
+
+async def greeted(request: Request) -> Visit:
+    """The visit; whoever is not known yet gets a cookie for the form's token to belong to."""
+    if not request.session.get("visit") and not request.session.get("session"):
+        request.session["visit"] = secrets.token_urlsafe(16)
+    return await visiting(request)
+
+
+async def genuine(request: Request) -> None:
+    """Refuse a log-on that another site's page asks for (one could log a victim on as itself)."""
+    await refuse_forged(request, await visiting(request))
+
+
+def router(renderer: Renderer, door: Door) -> APIRouter:
+    """Serves /login and /logout."""
+    routes = APIRouter(include_in_schema=False)
+    attempts = Attempts(door.settings.log_ons_per_minute)
+
+    @routes.get("/login", dependencies=[Depends(ANYONE)])
+    def form(visit: Annotated[Visit, Depends(greeted)], target: Target = "/") -> HTMLResponse:
+        return renderer.page("login.html", target=target, caller=visit.caller, problem=None)
+
+    @routes.post("/login", dependencies=[Depends(ANYONE), Depends(genuine)])
+    def log_on(
+        request: Request,
+        token: Annotated[str, Form(max_length=500)],
+        target: Annotated[str, Form(alias="next", max_length=2_000)] = "/",
+    ) -> Response:
+        attempts.count(request)
+        if _let_in(request, door, token.strip()):
+            return RedirectResponse(local_path(target), 303)
+        log.warning("log_on_refused", client=whence(request))
+        problem = "This token is unknown, has expired or was revoked."
+        return renderer.page("login.html", 401, target=target, caller=None, problem=problem)
+
+    @routes.post("/logout", dependencies=[Depends(needs("monitor"))])
+    def log_off(request: Request) -> Response:
+        session = door.tokens.find(request.session.get("session", ""), "session", door.clock())
+        if session is not None:
+            door.tokens.revoke(session.id, door.clock())
+        request.session.clear()
+        return RedirectResponse("/login", 303)
+
+    return routes
+
+
+def local_path(target: str) -> str:
+    """A path of this site to go to; anything that a browser could take for another site is "/"."""
+    # Browsers read a backslash as a slash and drop control characters, so "/\t/x" is "//x".
+    if target.startswith("/") and target.isprintable() and target[1:2] not in {"/", "\\"}:
+        return target
+    return "/"
+
+
+def whence(request: Request) -> str:
+    """The address of a client; of IPv6 the network, whose addresses one client can change at will."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    return str(ipaddress.ip_network((address, IPV6_HOME), strict=False))
+
+
+def _let_in(request: Request, door: Door, secret: str) -> bool:
+    now = door.clock()
+    token = door.tokens.find(secret, "token", now)
+    if token is None:
+        return False
+    ends = min(now + parse_duration(door.settings.session), token.expires_at)
+    author = f"token {token.id}"
+    session = door.tokens.open_session(token.name, token.role, author, now, ends, token.id)
+    request.session.clear()  # nothing from before the log-on is carried over
+    request.session["session"] = session
+    return True
