@@ -314,7 +314,10 @@ class RunSettings(Section):
 
     engine: Literal["local", "ray"] = Field("local", description="Where shards are scored.")
     workers: int = Field(
-        0, ge=0, description="Shards scored at the same time; 0: as many as there are cores."
+        0, ge=0, description="Shards scored at the same time; 0: as many as cores and memory allow."
+    )
+    attempts: int = Field(
+        3, ge=1, description="How often a shard is tried before users are set aside."
     )
     shard_users: int = Field(500, ge=1, description="Users scored and published together.")
     lease: Duration = Field("30s", description="A holder silent for longer has lost its run.")

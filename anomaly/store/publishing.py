@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -21,13 +22,16 @@ from anomaly.store.tables import FLAG_NUMBERS, USER_MONTH_NUMBERS, flags, shards
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
     from anomaly.records import Band
     from anomaly.store.database import Database
     from anomaly.store.entities import Run, Token
+
+
+Narrowed = TypeVar("Narrowed", sa.Delete, sa.Select[Any])
 
 
 class Shards:
@@ -38,8 +42,46 @@ class Shards:
 
     def finished(self, run_id: int) -> set[int]:
         """The shards of a run that need not be scored again."""
-        query = sa.select(shards.c.shard).where(shards.c.run_id == run_id)
+        query = sa.select(shards.c.shard).where(shards.c.run_id == run_id, shards.c.error.is_(None))
         return set(self._database.read(lambda c: c.execute(query).scalars().all()))
+
+    def set_aside(self, run_id: int) -> dict[int, str]:
+        """The shards of a run some of whose users could not be scored, and why."""
+        query = (
+            sa.select(shards.c.shard, shards.c.error)
+            .where(shards.c.run_id == run_id, shards.c.error.is_not(None))
+            .order_by(shards.c.shard)
+        )
+        return self._database.read(lambda c: {row.shard: row.error for row in c.execute(query)})
+
+    def adopt(
+        self, run: Run, earlier: int, numbers: Iterable[int], token: Token | None, now: dt.datetime
+    ) -> None:
+        """Take shards of an earlier run over as this run's own, one transaction each.
+
+        They must come from the same rows, settings, code and model.
+        Raises: BusyError if another has taken the lease.
+        """
+        for number in numbers:
+            self._database.write(partial(_copy, run=run, earlier=earlier, number=number,
+                                         token=token, now=now))  # fmt: skip
+
+
+def _copy(
+    connection: Connection, *, run: Run, earlier: int, number: int, token: Token | None,
+    now: dt.datetime,
+) -> None:  # fmt: skip
+    check_token(connection, token)
+    new = {
+        "run_id": sa.literal(run.id),
+        "published_at": sa.literal(now, shards.c.published_at.type),
+    }
+    for table in (flags, user_months, shards):
+        columns = [column for column in table.c if column.name != "superseded_by"]
+        connection.execute(_shard_of(sa.delete(table), table, run.id, number))
+        old = sa.select(*(new.get(column.name, column) for column in columns))
+        chosen = _shard_of(old, table, earlier, number)
+        connection.execute(sa.insert(table).from_select([it.name for it in columns], chosen))
 
 
 def publish(
@@ -54,6 +96,7 @@ def publish(
     *,
     model_version: str | None,
     bands: Mapping[str, Band],
+    error: str | None,
     now: dt.datetime,
 ) -> None:
     """See `Store.publish`."""
@@ -71,13 +114,13 @@ def publish(
         "users": len(people_rows),
         "flags": len(flag_rows),
         "published_at": now,
+        "error": error,
     }
 
     def work(connection: Connection) -> None:
         check_token(connection, token)
         for table in (flags, user_months, shards):
-            old = sa.delete(table).where(table.c.run_id == run.id, table.c.shard == shard)
-            connection.execute(old)
+            connection.execute(_shard_of(sa.delete(table), table, run.id, shard))
         for table, rows in ((flags, flag_rows), (user_months, people_rows), (shards, [shard_row])):
             if rows:
                 connection.execute(sa.insert(table), rows)
@@ -85,6 +128,10 @@ def publish(
             keep(database, connection, model_version, month, states)
 
     database.write(work)
+
+
+def _shard_of(statement: Narrowed, table: sa.Table, run_id: int, shard: int) -> Narrowed:
+    return statement.where(table.c.run_id == run_id, table.c.shard == shard)
 
 
 def _flag_values(flag: Flag) -> dict[str, Any]:

@@ -67,13 +67,15 @@ class Store:
         now: dt.datetime,
         model_version: str | None = None,
         bands: Mapping[str, Band] = NOTHING,
+        error: str | None = None,
     ) -> None:
         """Write one shard of a month's results, all or nothing; again: the same rows.
 
         They become visible when the ledger finishes the run as complete or provisional.
         Args: states: packed, by user, kept under model_version and month; empty while provisional.
             token: the lease under which the run works; None for a run without one.
-            bands: by flag_id, what each flag's plot shows.
+            bands: by flag_id, what each flag's plot shows. error: why some users of the shard were
+            not scored; it does not count as finished then.
         Raises: BusyError if another has taken the lease; DataError for a number that is not finite.
         """
         publish(
@@ -87,6 +89,7 @@ class Store:
             token,
             model_version=model_version,
             bands=bands,
+            error=error,
             now=now,
         )
 

@@ -195,6 +195,7 @@ shards = _table(
     _whole("users"),
     _whole("flags"),
     _instant("published_at"),
+    _words("error", nullable=True),
 )
 
 # --- models and what they know of users

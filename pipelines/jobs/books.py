@@ -66,6 +66,19 @@ class Outcome:
     note: str | None = None
 
 
+class Passage(Protocol):
+    """What a stage went through elsewhere. seconds: it took; memory: the most bytes held there."""
+
+    @property
+    def result(self) -> ShardResult: ...  # noqa: D102  (as above)
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    @property
+    def seconds(self) -> float: ...  # noqa: D102
+    @property
+    def memory(self) -> int: ...  # noqa: D102
+
+
 class Books(Protocol):
     """What a month's run writes down."""
 
@@ -73,12 +86,22 @@ class Books(Protocol):
         """Time a stage and keep its figures."""
         ...
 
+    def record(self, stage: str, passed: Passage) -> None:
+        """Keep the figures of a stage that passed elsewhere."""
+        ...
+
     def finished_shards(self) -> set[int]:
         """Shards that an interrupted attempt at this run has published."""
         ...
 
-    def publish(self, shard: int, model_version: str, result: ShardResult) -> None:
-        """Write one shard in one transaction."""
+    def take_over(self, scope: Scope, model_version: str, finished: set[int]) -> set[int]:
+        """Shards of an earlier run that had to set users aside, now this run's; none of `finished`."""
+        ...
+
+    def publish(
+        self, shard: int, model_version: str, result: ShardResult, error: str | None = None
+    ) -> None:
+        """Write one shard in one transaction. error: why some of its users were not scored."""
         ...
 
     def finish(
@@ -103,11 +126,39 @@ class Ledger:
         with staged(self._services, self._run, name) as counts:
             yield counts
 
+    def record(self, stage: str, passed: Passage) -> None:
+        """Add the figures to the stage's."""
+        self._holding.check()
+        self._services.store.ledger.stage(
+            self._run,
+            stage,
+            passed.seconds,
+            rows=passed.rows,
+            users=len(passed.result.user_months),
+            memory=passed.memory,
+        )
+
     def finished_shards(self) -> set[int]:
         """Shards that an interrupted attempt at this run has published."""
         return self._services.store.shards.finished(self._run.id)
 
-    def publish(self, shard: int, model_version: str, result: ShardResult) -> None:
+    def take_over(self, scope: Scope, model_version: str, finished: set[int]) -> set[int]:
+        """Copy what the run that stands has scored, where this one would score the same."""
+        services, shards = self._services, self._services.store.shards
+        standing = services.store.ledger.current(str(self._run.month))
+        if standing is None or standing.id == self._run.id or not shards.set_aside(standing.id):
+            return set()
+        told = (standing.configuration, standing.code_version, standing.model_version)
+        same = told == (services.configuration, services.code_version, model_version)
+        if not same or not covers_the_same(services, standing, scope):
+            return set()
+        numbers = shards.finished(standing.id) - finished
+        shards.adopt(self._run, standing.id, numbers, self._holding.token, services.clock())
+        return numbers
+
+    def publish(
+        self, shard: int, model_version: str, result: ShardResult, error: str | None = None
+    ) -> None:
         """Write one shard in one transaction."""
         self._services.store.publish(
             self._run,
@@ -120,6 +171,7 @@ class Ledger:
             now=self._services.clock(),
             model_version=model_version,
             bands=result.bands,
+            error=error,
         )
 
     def finish(
@@ -154,13 +206,23 @@ class Scratch:
         del name
         yield Counts()
 
+    def record(self, stage: str, passed: Passage) -> None:
+        """Keep nothing."""
+
     def finished_shards(self) -> set[int]:
         """None: a dry run begins anew each time."""
         return set()
 
-    def publish(self, shard: int, model_version: str, result: ShardResult) -> None:
+    def take_over(self, scope: Scope, model_version: str, finished: set[int]) -> set[int]:
+        """Nothing, for the same reason."""
+        del scope, model_version, finished
+        return set()
+
+    def publish(
+        self, shard: int, model_version: str, result: ShardResult, error: str | None = None
+    ) -> None:
         """Remember the shard."""
-        del shard, model_version
+        del shard, model_version, error
         self.results.append(result)
 
     def finish(

@@ -2,28 +2,28 @@
 
 Nothing after the month's end is ever read, and model, calibration and states see nothing of the
 month. Users are scored in shards; each shard is one transaction, and those an interrupted run has
-published are not scored again.
+published are not scored again. Users whose work fails are set aside, and the month stays provisional.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from anomaly.exceptions import UsageError
-from anomaly.records import UserMonth
 from pipelines.exclusive import exclusive
-from pipelines.jobs.books import Outcome, Scratch, ShardResult, open_run, published
+from pipelines.executors import open_executor
+from pipelines.jobs.books import Outcome, Scratch, open_run, published
 from pipelines.jobs.ingest import ingest_source
-from pipelines.jobs.reading import Laid, calendar_of, chunks, read_panel
+from pipelines.jobs.passes import each_shard
+from pipelines.jobs.plan import BASE_MEMORY, shard_memory
+from pipelines.jobs.reading import calendar_of, chunks
 from pipelines.jobs.scope import Options, Scope, scope_of
-from pipelines.jobs.shards import in_order
-from pipelines.jobs.states import Memory, MemoryShelf, specs_of
+from pipelines.jobs.scoring import NOT_SELECTED, Scoring, unscored
+from pipelines.jobs.states import Memory, MemoryShelf
 from pipelines.jobs.train import model_for
 
 if TYPE_CHECKING:
-    from anomaly.engine import Reference
     from anomaly.months import Month
     from anomaly.store import Run
     from pipelines.jobs.books import Books
@@ -68,26 +68,34 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
         reference, laid = memory.reference(scope.span)
         counts.rows, counts.users = laid.rows, len(laid.panel.users)
     finished = books.finished_shards()
+    if not options.force:
+        finished |= books.take_over(scope, model.version, finished)
     shards = dict(enumerate(chunks(scope.users, services.settings.run.shard_users)))
     left = {number: users for number, users in shards.items() if number not in finished}
-    negative = 0
-
-    def score(users: Sequence[str]) -> tuple[ShardResult, Laid]:
-        with books.stage("score") as counts:
-            result, laid = score_shard(services, scope, memory, reference, users)
-            counts.rows, counts.users = laid.rows, len(users)
-        return result, laid
-
-    with services.progress.track(f"scoring {month}", len(scope.users)) as advance:
+    scoring = Scoring(services, scope, memory, reference)
+    negative, aside = 0, 0
+    with (
+        services.progress.track(f"scoring {month}", len(scope.users)) as advance,
+        open_executor(
+            services.settings.run, BASE_MEMORY, shard_memory(services, scope)
+        ) as executor,
+    ):
         advance(sum(len(shards[number]) for number in finished & set(shards)))
-        for number, (result, laid) in in_order(left, score, services.settings.run.workers):
+        for number, passed in each_shard(executor, scoring, left, hopeful=bool(finished)):
+            for part in passed.parts:
+                books.record("score", part)
+                negative += part.negative
             with books.stage("publish"):
-                books.publish(number, model.version, result)
-            negative += laid.negative
+                books.publish(number, model.version, passed.result, passed.error)
+            aside += len(passed.at_fault)
             advance(len(shards[number]))
     if scope.others:
-        books.publish(len(scope.users), model.version, left_out(scope.others))
-    state = "complete" if scope.complete else "provisional"
+        books.publish(len(scope.users), model.version, unscored(scope.others, NOT_SELECTED))
+    if aside:
+        scope = noted(
+            scope, f"{aside} of {len(scope.users)} users not scored; run again to try them"
+        )
+    state = "complete" if scope.complete and not aside else "provisional"
     rejected = {"negative_count": negative} if negative else {}
     return books.finish(state, model.version, scope, rejected)
 
@@ -97,54 +105,6 @@ def noted(scope: Scope, note: str | None) -> Scope:
     if note is None:
         return scope
     return replace(scope, note=note if scope.note is None else f"{scope.note}; {note}")
-
-
-def score_shard(
-    services: Services, scope: Scope, memory: Memory, reference: Reference, users: Sequence[str]
-) -> tuple[ShardResult, Laid]:
-    """Score some users; their states are kept only where the month is closed."""
-    model = memory.model
-    laid = read_panel(services, scope.span, scope.people, users, specs_of(model))
-    scored = services.engine().score(
-        model,
-        laid.panel,
-        memory.of(users),
-        reference,
-        str(scope.month),
-        memory.calendar,
-        services.configuration,
-    )
-    states = dict(zip(users, scored.states.pack(), strict=True)) if scope.complete else {}
-    bands = {
-        flag.flag_id: scored.band(flag.user_id, flag.metrics.split(";")[0]).around(
-            flag.start, flag.end
-        )
-        for flag in scored.flags
-    }
-    return ShardResult(scored.flags, scored.user_months, states, bands), laid
-
-
-def left_out(users: Sequence[str]) -> ShardResult:
-    """The months of users who were not asked for."""
-    months = [
-        UserMonth(
-            user_id=user,
-            cohort="",
-            score=0.0,
-            p_value=1.0,
-            flags=0,
-            worst_at=None,
-            metrics="",
-            self_percentile=50.0,
-            peer_percentile=50.0,
-            all_percentile=50.0,
-            peer_count=0,
-            confidence=0.0,
-            skipped="not_selected",
-        )
-        for user in users
-    ]
-    return ShardResult([], months)
 
 
 def refuse_narrowing(standing: Run | None, options: Options) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.jobs.reading import months_span, step_seconds
 from pipelines.jobs.scope import Options, scope_of
 from pipelines.jobs.train import due, training_sample
+from pipelines.machine import this_machine, workers_for
 
 if TYPE_CHECKING:
     from anomaly.months import Month
@@ -63,11 +64,20 @@ def needs_states(services: Services, month: Month, *, trains: bool) -> bool:
     )
 
 
-def memory(services: Services, scope: Scope) -> float:
-    """Bytes at the most: the libraries and one shard with its month."""
+def memory(services: Services, scope: Scope) -> int:
+    """Bytes at the most: the libraries, and a shard for each worker."""
+    run = services.settings.run
+    each = shard_memory(services, scope)
+    workers = workers_for(this_machine(), run.workers, BASE_MEMORY, each)
+    shards = -(-len(scope.users) // run.shard_users)
+    return BASE_MEMORY + each * min(workers, shards)
+
+
+def shard_memory(services: Services, scope: Scope) -> int:
+    """Bytes that scoring a shard needs, with its month."""
     metrics = len(services.store.observations.metrics(before=scope.span.end))
     users = min(len(scope.users), services.settings.run.shard_users)
-    return BASE_MEMORY + CELL_BYTES * users * len(scope.span.grid) * metrics
+    return CELL_BYTES * users * len(scope.span.grid) * metrics
 
 
 def seconds(services: Services, scope: Scope, *, trains: bool, months: int) -> float:

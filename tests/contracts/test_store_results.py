@@ -260,3 +260,29 @@ def test_exports_are_equal_from_both_databases_byte_for_byte(sqlite_url, postgre
         store.close()
     assert contents[0] == contents[1]
     assert contents[0].count(b"burst") == 2
+
+
+def test_a_shard_with_an_error_is_not_finished_and_says_why(store):
+    run = started(store)
+    store.publish(run, 0, "2026-03", [FLAG], [USER_MONTH], {}, None, now=NOW)
+    store.publish(run, 1, "2026-03", [], [], {}, None, now=NOW, error="1 of 1 users not scored")
+    assert store.shards.finished(run.id) == {0}
+    assert store.shards.set_aside(run.id) == {1: "1 of 1 users not scored"}
+    store.publish(run, 1, "2026-03", [], [], {}, None, now=NOW)
+    assert store.shards.finished(run.id) == {0, 1}
+    assert store.shards.set_aside(run.id) == {}
+
+
+def test_a_run_takes_over_shards_of_another_as_often_as_it_likes(store):
+    earlier = started(store)
+    store.publish(earlier, 0, "2026-03", [FLAG], [USER_MONTH], {}, None, now=NOW)
+    store.publish(earlier, 1, "2026-03", [], [], {}, None, now=NOW, error="why")
+    store.ledger.finish(earlier, "provisional", NOW, model_version="m1")
+    later = started(store)
+    for _ in range(2):
+        store.shards.adopt(later, earlier.id, [0], None, NOW)
+    assert store.shards.finished(later.id) == {0}
+    assert [row.run_id for row in store.flags.select()] == [earlier.id]
+    done = store.ledger.finish(later, "complete", NOW, model_version="m1")
+    assert (done.flags, done.users_scored) == (1, 1)
+    assert [(row.run_id, row.flag) for row in store.flags.select()] == [(later.id, FLAG)]

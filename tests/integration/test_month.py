@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from anomaly.exceptions import BusyError, DataError, ModelError, UsageError
+from anomaly.exceptions import BusyError, DataError, ModelError, SourceError, UsageError
 from anomaly.months import Month
 from anomaly.settings import Settings, with_values
 from pipelines.exclusive import JOBS
@@ -213,7 +213,7 @@ def test_shards_published_before_a_crash_are_not_scored_again(services):
         now=services.clock(),
         holder="dead",
     )
-    with pytest.raises(RuntimeError, match="the engine died"):
+    with pytest.raises(SourceError, match="the database went away"):
         run_month(services, MARCH)
     assert services.store.ledger.current("2026-03").state == "failed"
     assert services.store.ledger.get(died.id).state == "failed"
@@ -225,7 +225,7 @@ def test_a_killed_run_goes_on_where_it_stopped(services, monkeypatch):
     engine_of(services).fail_at = 2
     # a process that is killed has no time to write that it failed
     monkeypatch.setattr("pipelines.jobs.books.failing", _unnoticed)
-    with pytest.raises(RuntimeError, match="the engine died"):
+    with pytest.raises(SourceError, match="the database went away"):
         run_month(services, MARCH)
     monkeypatch.undo()
     running = services.store.ledger.current("2026-03")
@@ -241,7 +241,7 @@ def test_a_killed_run_begins_anew_when_rows_have_come_since(services, monkeypatc
     services = with_shards(services, 2)
     engine_of(services).fail_at = 2
     monkeypatch.setattr("pipelines.jobs.books.failing", _unnoticed)
-    with pytest.raises(RuntimeError, match="the engine died"):
+    with pytest.raises(SourceError, match="the database went away"):
         run_month(services, MARCH)
     monkeypatch.undo()
     running = services.store.ledger.current("2026-03")

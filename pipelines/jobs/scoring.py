@@ -1,0 +1,110 @@
+"""The work of one shard: read its users' month, score it, and say what is to be published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anomaly.records import UserMonth
+from pipelines.jobs.books import ShardResult, peak_memory
+from pipelines.jobs.reading import read_panel
+from pipelines.jobs.states import specs_of
+
+if TYPE_CHECKING:
+    from anomaly.engine import Reference
+    from pipelines.jobs.scope import Scope
+    from pipelines.jobs.states import Memory
+    from pipelines.services import Services
+
+NOT_SELECTED = "not_selected"
+FAILED = "scoring_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A scored shard. rows: read for it; negative: of them, counts below zero, left out.
+
+    seconds: it took; memory: the most bytes its process has held.
+    """
+
+    result: ShardResult
+    rows: int
+    negative: int
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores shards of a month, any number at a time; nothing is written."""
+
+    services: Services
+    scope: Scope
+    memory: Memory
+    reference: Reference
+
+    def __call__(self, users: Sequence[str]) -> Scored:
+        """Score some users; their states are kept only where the month is closed."""
+        began = time.perf_counter()
+        scope, model = self.scope, self.memory.model
+        laid = read_panel(self.services, scope.span, scope.people, users, specs_of(model))
+        scored = self.services.engine().score(
+            model,
+            laid.panel,
+            self.memory.of(users),
+            self.reference,
+            str(scope.month),
+            self.memory.calendar,
+            self.services.configuration,
+        )
+        states = dict(zip(users, scored.states.pack(), strict=True)) if scope.complete else {}
+        bands = {
+            flag.flag_id: scored.band(flag.user_id, flag.metrics.split(";")[0]).around(
+                flag.start, flag.end
+            )
+            for flag in scored.flags
+        }
+        return Scored(
+            ShardResult(scored.flags, scored.user_months, states, bands),
+            laid.rows,
+            laid.negative,
+            time.perf_counter() - began,
+            peak_memory(),
+        )
+
+
+def unscored(users: Sequence[str], reason: str) -> ShardResult:
+    """The months of users of whom nothing can be said, and why."""
+    months = [
+        UserMonth(
+            user_id=user,
+            cohort="",
+            score=0.0,
+            p_value=1.0,
+            flags=0,
+            worst_at=None,
+            metrics="",
+            self_percentile=50.0,
+            peer_percentile=50.0,
+            all_percentile=50.0,
+            peer_count=0,
+            confidence=0.0,
+            skipped=reason,
+        )
+        for user in users
+    ]
+    return ShardResult([], months)
+
+
+def joined(parts: Sequence[ShardResult], users: Sequence[str]) -> ShardResult:
+    """The parts of one shard as a whole, users in their order."""
+    place = {user: at for at, user in enumerate(users)}
+    months = [month for part in parts for month in part.user_months]
+    return ShardResult(
+        [flag for part in parts for flag in part.flags],
+        sorted(months, key=lambda month: place[month.user_id]),
+        {user: state for part in parts for user, state in part.states.items()},
+        {flag_id: band for part in parts for flag_id, band in part.bands.items()},
+    )
