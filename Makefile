@@ -65,10 +65,14 @@ build: env ## a wheel and a source archive in dist/
 docs: env ## the documentation as a site in site/; a broken link or a forgotten page is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+LOCK := $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --universal --no-config --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
 lock: ## choose exact versions anew (UPGRADE=--upgrade: the newest), with the registry's hashes
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --no-config \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
-	  --quiet $(UPGRADE) --output-file requirements.lock
+	$(LOCK) --all-extras --group dev $(UPGRADE) --output-file requirements.lock
+	sed -n 's/^\([^ ]*==[^ ]*\).*/\1/p' requirements.lock > .venv/pins.txt
+	$(LOCK) --constraints .venv/pins.txt --output-file deploy/container/training.lock
+	$(LOCK) --constraints .venv/pins.txt --override deploy/container/no-training.txt \
+	  --output-file deploy/container/scoring.lock
 
 system: env # installs what is missing where that is allowed; whoever misses it says so later
 	@missing=; for name in $(SYSTEM); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \

@@ -29,7 +29,7 @@ from pipelines.exclusive import RENEWALS_PER_LEASE, exclusive
 from pipelines.jobs.books import failing
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.month import run_month
-from pipelines.jobs.train import due, train_and_register
+from pipelines.jobs.train import NO_TRAINING, can_train, due, train_and_register
 
 if TYPE_CHECKING:
     from anomaly.settings import ScheduleSettings
@@ -337,6 +337,8 @@ def do_train(services: Services, planned_for: dt.datetime | None) -> Iterator[st
         )
         if champion is not None and not due(services, champion, month):
             yield _idle(services, "train", planned_for, f"model {champion.version} is young enough")
+        elif not can_train(services.settings):
+            yield _idle(services, "train", planned_for, NO_TRAINING)
         else:
             yield f"model {train_and_register(services, month, planned_for).version} trained"
 

@@ -7,6 +7,7 @@ put to the same trial (`anomaly.trial`); who serves and why is kept with each mo
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 MAX_METRICS = 256  # a panel is dense; more columns than this is a mistaken mapping
 MAX_CELLS = 24_000_000  # user-step-metrics trained on: 100 MB of values, more teaches no better
 READ_USERS = 200  # users whose rows are held at once
+NO_TRAINING = "TensorFlow is not installed here: another environment trains."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,16 @@ def model_for(services: Services, month: Month, *, train: bool, keep: bool = Tru
     champion = services.store.models.champion(
         month.start(services.timezone), services.configuration
     )
-    if champion is not None and not (train and due(services, champion, month)):
-        return serving(services, champion)
+    if champion is not None:
+        if not (train and due(services, champion, month)):
+            return serving(services, champion)
+        if not can_train(services.settings):
+            return noted(serving(services, champion), "training was due, but " + NO_TRAINING)
+    if train and not can_train(services.settings):
+        raise UsageError(
+            f"{month}: no model was trained before it with this configuration, and {NO_TRAINING} "
+            'Train it there first, or set [model] cell = "none" for the twin alone.'
+        )
     if not train:
         raise UsageError(
             f"{month}: no model was trained before it with this configuration. "
@@ -98,6 +108,17 @@ def model_for(services: Services, month: Month, *, train: bool, keep: bool = Tru
     if keep:
         return Serving(train_and_register(services, month))
     return Serving(hold_contest(services, month).serves)
+
+
+def can_train(settings: Settings) -> bool:
+    """Whether this environment holds what training needs; scoring does without."""
+    return settings.model.cell == TWIN or importlib.util.find_spec("tensorflow") is not None
+
+
+def noted(serves: Serving, note: str) -> Serving:
+    """The same, with one more thing to know of the run."""
+    structlog.get_logger().warning("training_left_out", reason=note)
+    return Serving(serves.model, note if serves.note is None else f"{serves.note}; {note}")
 
 
 def due(services: Services, champion: ModelRow, month: Month) -> bool:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-import site
 import subprocess
 import sys
 import tarfile
 import tomllib
+import urllib.request
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.installing import Installed, install
+
+SMALL_MODEL = {"ANOMALY_MODEL__STEPS": "40", "ANOMALY_MODEL__UNITS": "8"}
+TRAINING = frozenset({"tensorflow", "keras", "tf2onnx", "onnx"})
+START_SECONDS = 90
+MOST_MEMORY = 4 << 30  # bytes of address space: the limit of deploy/
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +82,23 @@ def test_the_checkout_is_out_of_reach(installed, repository):
     assert str(repository) not in installed.python("-c", "import sys; print(sys.path)").stdout
 
 
+@pytest.fixture(scope="module")
+def demo(installed) -> str:
+    """What the demo says when it is run from the wheel; its folder lies where its commands run."""
+    return installed.anomaly(
+        "demo", "--no-serve", "--users", "30", "--months", "2", **SMALL_MODEL
+    ).stdout
+
+
+@pytest.fixture(scope="module")
+def untrained(wheel, tmp_path_factory) -> Installed:
+    """The same where TensorFlow and what only it needs are not installed."""
+    return install(tmp_path_factory.mktemp("scoring"), wheel, without=TRAINING)
+
+
 @pytest.mark.timeout(600)
-def test_the_demo_tells_its_story_from_there(installed):
-    small = {"ANOMALY_MODEL__STEPS": "40", "ANOMALY_MODEL__UNITS": "8"}
-    told = installed.anomaly("demo", "--no-serve", "--users", "30", "--months", "2", **small)
-    assert re.search(r"\d+ of \d+ planted incidents found", told.stdout)
+def test_the_demo_tells_its_story_from_there(installed, demo):
+    assert re.search(r"\d+ of \d+ planted incidents found", demo)
     checked = installed.anomaly("db", "check", "--config", "demo/anomaly.toml")
     assert checked.returncode == 0
     listed = installed.anomaly("users", "list", "--month", "2025-07", "--config=demo/anomaly.toml")
@@ -99,4 +118,57 @@ def test_its_types_reach_whoever_imports_it(installed, wheel):
         capture_output=True, text=True, check=False, cwd=installed.folder, env=environment,
     )  # fmt: skip
     assert 'Revealed type is "anomaly.months.Month"' in shown.stdout, shown.stdout + shown.stderr
-    assert site.getsitepackages()
+
+
+@pytest.mark.timeout(600)
+def test_scoring_and_serving_do_without_what_trains(installed, demo, untrained):
+    gone = untrained.python(
+        "-c",
+        "import importlib.util as u; print(*map(u.find_spec, ('tensorflow', 'keras', 'onnx')))",
+    )
+    assert gone.stdout.split() == ["None"] * 3
+    config = f"--config={installed.folder / 'demo' / 'anomaly.toml'}"
+    flags = ("flags", "export", "--month=2025-07", "--format=csv", config)
+    before = installed.anomaly(*flags).stdout
+    again = untrained.anomaly("run", "--month=2025-07", "--force", config, **SMALL_MODEL)
+    assert "2025-07 complete" in again.stdout
+    assert untrained.anomaly(*flags).stdout == before
+    with serving(untrained, config) as address:
+        assert "2025-07" in fetched(f"{address}/api/v1/users?month=2025-07")
+        assert "anomaly_build_info" in fetched(f"{address}/metrics")
+
+
+def test_without_what_trains_a_first_month_is_refused_with_a_way_out(installed, demo, untrained):
+    config = f"--config={installed.folder / 'demo' / 'anomaly.toml'}"
+    other = {"ANOMALY_MODEL__UNITS": "16"}  # no model was trained with this configuration
+    with pytest.raises(AssertionError, match="TensorFlow is not installed here") as refused:
+        untrained.anomaly("run", "--month=2025-07", "--force", config, **other)
+    assert "Train it there first" in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+@contextmanager
+def serving(installed: Installed, config: str) -> Iterator[str]:
+    """`anomaly serve` on a free port, in as much memory as an image gets; ends with 0 on SIGTERM."""
+    limited = ["prlimit", f"--as={MOST_MEMORY}"]
+    command = [*limited, installed.interpreter.with_name("anomaly"), "serve", "--port=0", config]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = subprocess.Popen(
+        command, cwd=installed.folder, env=environment, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    try:
+        for line in process.stderr:
+            if found := re.search(r"page: (http://\S+?)/ ", line):
+                yield found.group(1)
+                break
+        else:
+            pytest.fail("serve said no address")
+    finally:
+        process.terminate()
+        process.communicate(timeout=START_SECONDS)
+    assert process.returncode == 0
+
+
+def fetched(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=START_SECONDS) as answer:
+        return answer.read().decode()
