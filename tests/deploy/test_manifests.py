@@ -98,7 +98,7 @@ def test_compose_names_files_that_are_there_and_commands_that_are_known(deploy):
         for volume in service.get("volumes", []):
             place = volume.split(":")[0]
             missing = place.startswith(".") and not (folder / place).exists()
-            assert not missing or place in {"../prometheus", "../grafana"}, f"{name}: {place}"
+            assert not missing or place == "../grafana", f"{name}: {place}"
         if service["image"].startswith("anomaly"):
             understood(service["command"])
             assert service["read_only"]
@@ -118,6 +118,13 @@ def test_kubernetes_knows_every_key_of_the_manifests(manifests, deploy):
     assert seen >= {
         "Deployment", "CronJob", "Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor",
     }  # fmt: skip
+
+
+def test_the_operator_gets_the_rules_that_prometheus_gets(manifests, deploy):
+    """Where they differ: paste `groups` of alerts.yml below `spec` of rules.yaml."""
+    (rules,) = [one for one in manifests if one["kind"] == "PrometheusRule"]
+    theirs = yaml.safe_load((deploy / "prometheus" / "alerts.yml").read_text())
+    assert rules["spec"]["groups"] == theirs["groups"]
 
 
 def test_a_misspelt_key_of_a_custom_resource_is_refused(manifests, deploy):
