@@ -2,6 +2,7 @@
 
     AnomalyError                    exit code
     ├── UsageError                  2   a wrong option or argument
+    │   └── ConflictError           2   somebody else has said otherwise meanwhile
     ├── SettingsError               2   a wrong or missing setting
     ├── SourceError                 3   the source or the database failed
     │   └── SchemaError             3   the database's schema is not this version's
@@ -22,6 +23,10 @@ class AnomalyError(Exception):
 
 class UsageError(AnomalyError):
     """An option or argument that cannot be served."""
+
+
+class ConflictError(UsageError):
+    """A change to something that its author has not seen as it stands."""
 
 
 class SettingsError(AnomalyError):

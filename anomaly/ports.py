@@ -17,19 +17,26 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from anomaly.feedback import Label, Remark, Suppression, Terms
     from anomaly.records import Band, Flag, UserMonth
     from anomaly.roles import Role
 
 
 @dataclass(frozen=True, slots=True)
 class FlagFilter:
-    """Which flags to read; None does not filter. `metric` matches any metric of a flag."""
+    """Which flags to read; None does not filter. `metric` matches any metric of a flag; `label` the
+    last verdict; `suppressed` whether a suppression quiets it.
+    """
 
     month: str | None = None
     user: str | None = None
     metric: str | None = None
     severity: str | None = None
     status: str | None = None
+    kind: str | None = None
+    label: str | None = None
+    assignee: str | None = None
+    suppressed: bool | None = None
     limit: int | None = None
     offset: int = 0
 
@@ -46,11 +53,64 @@ class FlagRow(Protocol):
     @property
     def label(self) -> str | None: ...
     @property
+    def assignee(self) -> str | None: ...
+    @property
+    def suppressed_by(self) -> int | None: ...
+    @property
     def run_id(self) -> int: ...
     @property
     def run_state(self) -> str: ...
     @property
     def model_version(self) -> str | None: ...
+
+
+class SaidRow(Protocol):
+    """One thing that was said of a flag."""
+
+    @property
+    def verdict(self) -> str | None: ...
+    @property
+    def status(self) -> str | None: ...
+    @property
+    def assignee(self) -> str | None: ...
+    @property
+    def note(self) -> str: ...
+    @property
+    def author(self) -> str: ...
+    @property
+    def given_at(self) -> dt.datetime: ...
+
+
+class ConsequenceRow(Protocol):
+    """What followed from a verdict: a suppression, more flags quieted, a baseline afresh."""
+
+    @property
+    def flag_id(self) -> str: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def suppression(self) -> int | None: ...
+    @property
+    def quieted(self) -> int: ...
+    @property
+    def baseline(self) -> dt.datetime | None: ...
+
+
+class SuppressionRow(Protocol):
+    """A suppression that was entered, and how many visible flags it quiets."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def suppression(self) -> Suppression: ...
+    @property
+    def created_at(self) -> dt.datetime: ...
+    @property
+    def revoked_at(self) -> dt.datetime | None: ...
+    @property
+    def revoked_by(self) -> str | None: ...
+    @property
+    def quiets(self) -> int: ...
 
 
 class UserMonthRow(Protocol):
@@ -198,8 +258,42 @@ class FlagReader(Protocol):
         """The flag_ids just before and after a flag in its month's order, None at the ends."""
         ...
 
+
+class FeedbackBook(Protocol):
+    """What is said of flags."""
+
+    def label(
+        self, labels: Sequence[Label], terms: Terms, now: dt.datetime
+    ) -> Sequence[ConsequenceRow]:
+        """Give verdicts, all or none."""
+        ...
+
+    def remark(self, remark: Remark, now: dt.datetime) -> None:
+        """Comment on a flag, set its status, or hand it to somebody."""
+        ...
+
+    def said(self, flag_id: str) -> Sequence[SaidRow]:
+        """What was said of a flag, the oldest first."""
+        ...
+
     def precision(self) -> float | None:
-        """The share of judged flags that were real, or None where none was judged."""
+        """The share of judged flags that told of a real change, or None where none was judged."""
+        ...
+
+
+class SuppressionBook(Protocol):
+    """What asks for more evidence."""
+
+    def add(self, suppression: Suppression, now: dt.datetime) -> tuple[int, int]:
+        """Enter one: its number, and how many flags it quiets."""
+        ...
+
+    def revoke(self, number: int, author: str, now: dt.datetime) -> int:
+        """Revoke one: how many flags are quieted no longer."""
+        ...
+
+    def list(self, *, revoked: bool = ...) -> Sequence[SuppressionRow]:
+        """Those that stand, the newest first."""
         ...
 
 
@@ -353,6 +447,10 @@ class WebStore(Protocol):
     @property
     def flags(self) -> FlagReader: ...
     @property
+    def feedback(self) -> FeedbackBook: ...
+    @property
+    def suppressions(self) -> SuppressionBook: ...
+    @property
     def ledger(self) -> LedgerReader: ...
 
     def check(self) -> None:
@@ -364,7 +462,7 @@ class MetricStore(Protocol):
     """What the metrics are read from."""
 
     @property
-    def flags(self) -> FlagReader: ...
+    def feedback(self) -> FeedbackBook: ...
     @property
     def ledger(self) -> LedgerReader: ...
     @property

@@ -297,6 +297,21 @@ class ThresholdSettings(Section):
     )
 
 
+class FeedbackSettings(Section):
+    """What follows from verdicts. Neither scores nor the names of flags depend on it."""
+
+    margin: float = Field(
+        1.5,
+        ge=1,
+        description="After a false alarm, similar flags need its score times this to be shown as open.",
+    )
+    keep: Duration = Field("180d", description="How long that lasts unless it is revoked.")
+    refit: bool = Field(
+        True,
+        description="Each run asks for more evidence where verdicts show that false flags exceed the budget.",
+    )
+
+
 class ScheduleSettings(Section):
     """When work is done. Cron expressions (five fields)."""
 
@@ -411,6 +426,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     scan: ScanSettings = ScanSettings()
     threshold: ThresholdSettings = ThresholdSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     run: RunSettings = RunSettings()
     notify: NotifySettings = NotifySettings()

@@ -8,9 +8,10 @@ from anomaly.store import schema
 from anomaly.store.engine import open_engine
 from anomaly.store.entities import (
     EXPORT_COLUMNS,
-    VERDICTS,
     AccessToken,
+    Consequence,
     EventRow,
+    FeedbackRow,
     FlagRow,
     Lease,
     ModelRow,
@@ -18,6 +19,7 @@ from anomaly.store.entities import (
     Request,
     Run,
     Stage,
+    SuppressionRow,
     Token,
     Totals,
     UserMonthRow,
@@ -29,9 +31,10 @@ from anomaly.store.store import Store
 
 __all__ = [
     "EXPORT_COLUMNS",
-    "VERDICTS",
     "AccessToken",
+    "Consequence",
     "EventRow",
+    "FeedbackRow",
     "FlagFilter",
     "FlagRow",
     "Lease",
@@ -42,6 +45,7 @@ __all__ = [
     "Sealed",
     "Stage",
     "Store",
+    "SuppressionRow",
     "Token",
     "Totals",
     "UserMonthRow",

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping
 
+    from anomaly.feedback import Suppression
     from anomaly.records import Flag, UserMonth
+    from anomaly.refit import Group, Judged
     from anomaly.roles import Role
 
-EXPORT_COLUMNS = (*FLAG_COLUMNS, "month", "status", "label")
-VERDICTS = ("real", "false", "unsure")
+EXPORT_COLUMNS = (*FLAG_COLUMNS, "month", "status", "label", "assignee", "suppressed_by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,9 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class FlagRow:
-    """A visible flag. status: open, acknowledged or closed; label: the last verdict."""
+    """A visible flag. status: open, acknowledged or closed; label: the last verdict; suppressed_by:
+    the number of the suppression that quiets it, None where it has a verdict of its own.
+    """
 
     flag: Flag
     month: str
@@ -190,6 +193,61 @@ class FlagRow:
     run_state: str
     model_version: str | None
     configuration: str
+    assignee: str | None = None
+    suppressed_by: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRow:
+    """One thing that was said of a flag: a verdict, a status, an assignee ('' nobody), words."""
+
+    id: int
+    flag_id: str
+    verdict: str | None
+    status: str | None
+    assignee: str | None
+    note: str
+    author: str
+    given_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    """What followed from a verdict.
+
+    suppression: the number of the one it made. quieted: how many more flags are quieted than before.
+    baseline: from when the user's baseline starts afresh.
+    """
+
+    flag_id: str
+    verdict: str
+    suppression: int | None
+    quieted: int
+    baseline: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedMonths:
+    """Months in which flags have verdicts. newest: the last of them, None without any. flags: how many
+    each group (leading metric, kind, direction) has in them. user_months: scored in them.
+    """
+
+    newest: str | None
+    judged: tuple[Judged, ...]
+    flags: Mapping[Group, int]
+    user_months: int
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionRow:
+    """A suppression that was entered. quiets: visible flags that it quiets now."""
+
+    id: int
+    suppression: Suppression
+    created_at: dt.datetime
+    revoked_at: dt.datetime | None
+    revoked_by: str | None
+    quiets: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ import sqlalchemy as sa
 
 from anomaly.exceptions import UsageError
 from anomaly.ports import FlagFilter
-from anomaly.records import Flag, UserMonth
+from anomaly.records import FLAG_COLUMNS, Flag, UserMonth
 from anomaly.rows import TIME_TYPE
 from anomaly.store import series
 from anomaly.store.database import row_values
-from anomaly.store.entities import EXPORT_COLUMNS, VERDICTS, FlagRow, UserMonthRow
-from anomaly.store.tables import FLAG_NUMBERS, feedback, flags, flags_current, user_months_current
+from anomaly.store.entities import EXPORT_COLUMNS, FlagRow, UserMonthRow
+from anomaly.store.tables import FLAG_NUMBERS, flags, flags_current, user_months_current
 
 if TYPE_CHECKING:
-    import datetime as dt
+    from sqlalchemy.engine import Connection
 
     from anomaly.ports import FlagRow as PortRow
     from anomaly.records import Band
@@ -43,20 +43,16 @@ class Flags:
         found = self.select(filters)
         columns: dict[str, pa.Array] = {}
         for name in EXPORT_COLUMNS:
-            holders = [row if name in ("month", "status", "label") else row.flag for row in found]
+            holders = [row.flag if name in FLAG_COLUMNS else row for row in found]
             columns[name] = pa.array([getattr(it, name) for it in holders], _arrow_type(name))
         return pa.table(columns)
 
     def get(self, flag_id: str) -> FlagRow:
         """One visible flag.
 
-        Raises: UsageError if there is none of this id.
+        Raises: UsageError if there is none of this id, and what became of it.
         """
-        query = sa.select(flags_current).where(flags_current.c.flag_id == flag_id)
-        row = self._database.read(lambda c: c.execute(query).first())
-        if row is None:
-            raise UsageError(f"flag {flag_id[:40]!r} is not there. See: anomaly flags list")
-        return _flag_row(row)
+        return _flag_row(self._database.read(lambda c: visible(c, flag_id)))
 
     def series(self, flag_id: str) -> Band | None:
         """What a visible flag's plot shows; None if nothing was kept."""
@@ -99,32 +95,6 @@ class Flags:
         rows = self._database.read(lambda c: c.execute(query).all())
         return [_user_month_row(row) for row in rows]
 
-    def label(self, flag_id: str, verdict: str, note: str, author: str, now: dt.datetime) -> None:
-        """Say of a flag whether it is real, false or unsure; the last word counts.
-
-        It stays with the flag when its month is run again.
-        Raises: UsageError if the flag or the verdict is unknown.
-        """
-        if verdict not in VERDICTS:
-            raise UsageError(f"verdict {verdict!r} is none of {', '.join(VERDICTS)}.")
-        self.get(flag_id)
-        said = sa.insert(feedback).values(
-            flag_id=flag_id, verdict=verdict, note=note, author=author, given_at=now
-        )
-        self._database.write(lambda c: c.execute(said))
-
-    def precision(self) -> float | None:
-        """The share of flags judged real among those judged real or false; None without any."""
-        last = sa.select(sa.func.max(feedback.c.id)).group_by(feedback.c.flag_id)
-        query = (
-            sa.select(feedback.c.verdict, sa.func.count())
-            .where(feedback.c.id.in_(last), feedback.c.verdict.in_(("real", "false")))
-            .group_by(feedback.c.verdict)
-        )
-        counts = dict(self._database.read(lambda c: [tuple(row) for row in c.execute(query)]))
-        judged = sum(counts.values())
-        return counts.get("real", 0) / judged if judged else None
-
     def _query(self, filters: FlagFilter) -> sa.Select[Any]:
         view = flags_current
         query = (
@@ -138,10 +108,16 @@ class Flags:
             "user_id": filters.user,
             "severity": filters.severity,
             "status": filters.status,
+            "kind": filters.kind,
+            "label": filters.label,
+            "assignee": filters.assignee,
         }
         for name, value in wanted.items():
             if value is not None:
                 query = query.where(view.c[name] == value)
+        if filters.suppressed is not None:
+            quieted = view.c.suppressed_by.is_not(None)
+            query = query.where(quieted if filters.suppressed else ~quieted)
         if filters.metric is not None:
             # LIKE would take % and _ in a metric's name for wildcards, and ignore case on SQLite.
             find = sa.func.strpos if self._database.postgres else sa.func.instr
@@ -154,7 +130,30 @@ def _arrow_type(name: str) -> pa.DataType:
         return TIME_TYPE
     if name in FLAG_NUMBERS:
         return pa.float64()
-    return pa.int64() if name == "peer_count" else pa.string()
+    return pa.int64() if name in ("peer_count", "suppressed_by") else pa.string()
+
+
+def visible(connection: Connection, flag_id: str) -> sa.Row[Any]:
+    """The row of a flag that can be seen.
+
+    Raises: UsageError if there is none of this id, and what became of it.
+    """
+    query = sa.select(flags_current).where(flags_current.c.flag_id == flag_id)
+    row = connection.execute(query).first()
+    if row is not None:
+        return row
+    former = (
+        sa.select(flags.c.month, flags.c.user_id, flags.c.superseded_by)
+        .where(flags.c.flag_id == flag_id, flags.c.superseded_by.is_not(None))
+        .order_by(flags.c.run_id.desc())
+    )
+    known = connection.execute(former).first()
+    if known is None:
+        raise UsageError(f"flag {flag_id[:40]!r} is not there. See: anomaly flags list")
+    raise UsageError(
+        f"flag {flag_id} is superseded: run {known.superseded_by} scored {known.month} again and did "
+        f"not find it. See: anomaly flags list --month {known.month} --user {known.user_id}"
+    )
 
 
 def _flag_row(row: sa.Row[Any]) -> FlagRow:

@@ -18,6 +18,7 @@ from anomaly.records import Flag, UserMonth
 from anomaly.store import series
 from anomaly.store.lease import check_token
 from anomaly.store.states import keep
+from anomaly.store.suppressions import marks
 from anomaly.store.tables import FLAG_NUMBERS, USER_MONTH_NUMBERS, flags, shards, user_months
 
 if TYPE_CHECKING:
@@ -117,11 +118,15 @@ def publish(
         "error": error,
     }
 
+    cohorts = {person.user_id: person.cohort for person in people}
+
     def work(connection: Connection) -> None:
         check_token(connection, token)
+        quieted = marks(connection, found, cohorts)
+        marked = [{**row, "suppression_id": quieted[row["flag_id"]]} for row in flag_rows]
         for table in (flags, user_months, shards):
             connection.execute(_shard_of(sa.delete(table), table, run.id, shard))
-        for table, rows in ((flags, flag_rows), (user_months, people_rows), (shards, [shard_row])):
+        for table, rows in ((flags, marked), (user_months, people_rows), (shards, [shard_row])):
             if rows:
                 connection.execute(sa.insert(table), rows)
         if model_version is not None:

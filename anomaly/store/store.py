@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from anomaly.store import schema
 from anomaly.store.audit import AuditRows
 from anomaly.store.database import Database
+from anomaly.store.feedback import Feedback
 from anomaly.store.figures import Figures
 from anomaly.store.flags import Flags
 from anomaly.store.inbox import Rejects, Requests
@@ -19,6 +20,7 @@ from anomaly.store.people import Events, Users
 from anomaly.store.publishing import Shards, publish
 from anomaly.store.secrets import Secrets
 from anomaly.store.states import States
+from anomaly.store.suppressions import Suppressions
 from anomaly.store.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Store:
         self.models = Models(self._database)
         self.states = States(self._database)
         self.flags = Flags(self._database)
+        self.feedback = Feedback(self._database)
+        self.suppressions = Suppressions(self._database)
         self.rejects = Rejects(self._database)
         self.requests = Requests(self._database)
         self.figures = Figures(self._database)

@@ -263,6 +263,7 @@ flags = _table(
     sa.Column("continues", Flagged, nullable=False),
     sa.Column("series", Bytes),
     sa.Column("superseded_by", sa.Integer, sa.ForeignKey("runs.id", ondelete="SET NULL")),
+    sa.Column("suppression_id", sa.Integer),
     _finite("flags", *FLAG_NUMBERS),
     sa.Index("flags_month", "month"),
     sa.Index("flags_user", "user_id"),
@@ -294,11 +295,16 @@ feedback = _table(
     "feedback",
     _id(),
     _words("flag_id"),
-    _words("verdict"),
+    _words("verdict", nullable=True),
+    _words("status", nullable=True),
+    _words("assignee", nullable=True),
     _words("note"),
     _words("author"),
     _instant("given_at"),
-    sa.CheckConstraint("verdict IN ('real', 'false', 'unsure')", name="feedback_verdict"),
+    sa.CheckConstraint(
+        "verdict IN ('true', 'false_alarm', 'expected', 'new_normal')", name="feedback_verdict"
+    ),
+    sa.CheckConstraint("status IN ('open', 'acknowledged', 'closed')", name="feedback_status"),
     sa.Index("feedback_flag", "flag_id"),
 )
 suppressions = _table(
@@ -309,6 +315,23 @@ suppressions = _table(
     _instant("start"),
     _instant("end", nullable=True),
     _words("reason"),
+    _words("author"),
+    _instant("created_at"),
+    _words("cohort", nullable=True),
+    _words("kind", nullable=True),
+    _words("direction", nullable=True),
+    _number("least_score", nullable=True),
+    _number("least_effect", nullable=True),
+    _words("flag_id", nullable=True),
+    _instant("revoked_at", nullable=True),
+    _words("revoked_by", nullable=True),
+    sa.Index("suppressions_flag", "flag_id"),
+)
+baselines = _table(
+    "baselines",
+    _key("user_id"),
+    _key("flag_id"),
+    _instant("start"),
     _words("author"),
     _instant("created_at"),
 )
@@ -381,6 +404,8 @@ flags_current = sa.Table(
     sa.Column("run_state", Words),
     sa.Column("model_version", Words),
     sa.Column("configuration", Words),
+    sa.Column("assignee", Words),
+    sa.Column("suppressed_by", sa.Integer),
 )
 user_months_current = sa.Table(
     "user_months_current",

@@ -322,7 +322,7 @@ def _fill_flags(families: _Families, store: MetricStore) -> None:
     rate = store.ledger.flags_per_thousand_user_months()
     if rate is not None:
         families.flag_rate.add_metric([], rate)
-    precision = store.flags.precision()
+    precision = store.feedback.precision()
     if precision is not None:
         families.precision.add_metric([], precision)
     for verdict, count in sorted(store.figures.judged().items()):

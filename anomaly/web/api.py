@@ -34,7 +34,9 @@ def router(store: WebStore) -> APIRouter:
         offset: Offset = 0,
     ) -> list[dict[str, Any]]:
         """Flags as `anomaly flags export` gives them, the highest score first."""
-        chosen = FlagFilter(checked(month), user, metric, severity, status, limit, offset)
+        chosen = FlagFilter(
+            checked(month), user, metric, severity, status, limit=limit, offset=offset
+        )
         return [views.flag_record(row) for row in store.flags.select(chosen)]
 
     @routes.get("/flags/{flag_id}")

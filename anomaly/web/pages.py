@@ -118,11 +118,15 @@ def _month(
     wanted = checked(month or None) or _latest(runs)
     if wanted is None:
         return renderer.page("empty.html")
-    wishes = {name: value or None for name, value in chosen.items()}
+    user, metric, severity, status = (
+        chosen[name] or None for name in ("user", "metric", "severity", "status")
+    )
     # One row more than shown tells whether another page follows.
     ranked = store.flags.user_months(wanted, limit=USERS + 1, offset=(users - 1) * USERS)
     found = store.flags.select(
-        FlagFilter(wanted, **wishes, limit=FLAGS + 1, offset=(flags - 1) * FLAGS)
+        FlagFilter(
+            wanted, user, metric, severity, status, limit=FLAGS + 1, offset=(flags - 1) * FLAGS
+        )
     )
     return renderer.page(
         "month.html",

@@ -262,13 +262,15 @@ def skipped(rows: Iterable[UserMonthRow]) -> list[tuple[str, int]]:
 
 
 def flag_record(row: FlagRow) -> dict[str, Any]:
-    """A flag as the API gives it: the export's columns, then month, status and label."""
+    """A flag as the API gives it: the export's columns."""
     fields = asdict(row.flag)
     return {
         **{column: _plain(fields[column]) for column in FLAG_COLUMNS},
         "month": row.month,
         "status": row.status,
         "label": row.label,
+        "assignee": row.assignee,
+        "suppressed_by": row.suppressed_by,
     }
 
 

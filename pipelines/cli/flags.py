@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from anomaly.exceptions import UsageError
-from pipelines.cli import output
+from pipelines.cli import feedback, output
 from pipelines.cli.arguments import one_of
 from pipelines.cli.output import Format
 from pipelines.cli.shell import shell_of
@@ -17,23 +16,29 @@ from pipelines.cli.shell import shell_of
 if TYPE_CHECKING:
     from anomaly.store import FlagFilter
 
-VERDICTS = ("real", "false", "unsure")
 MONTH = typer.Option(None, "--month", help="Only this month: 2026-10.")
 USER = typer.Option(None, "--user", help="Only this user.")
 METRIC = typer.Option(None, "--metric", help="Only flags that name this metric.")
 SEVERITY = typer.Option(None, "--severity", help="low, medium, high or critical.")
 STATUS = typer.Option(None, "--status", help="open, acknowledged or closed.")
+KIND = typer.Option(None, "--kind", help="burst, silence, shift, drift, new or combination.")
+LABEL = typer.Option(None, "--label", help="Only flags with this verdict.")
+ASSIGNEE = typer.Option(None, "--assignee", help="Only flags that this person looks at.")
+SUPPRESSED = typer.Option(
+    None, "--suppressed/--no-suppressed", help="Only those quieted by a suppression; without them."
+)
 LIMIT = typer.Option(None, "--limit", min=1, help="At most so many, the highest scores.")
 OUT = typer.Option(None, "--out", help="Write to this file instead of standard output.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(no_args_is_help=True, help="Flags: list, show, export, label.")
+    group = typer.Typer(no_args_is_help=True, help="Flags: list, show, export, label, note.")
     group.command("list")(list_flags)
     group.command()(show)
     group.command()(export)
-    group.command()(label)
+    group.command()(feedback.label)
+    group.command()(feedback.note)
     app.add_typer(group, name="flags")
     people = typer.Typer(no_args_is_help=True, help="Users of a month, ranked.")
     people.command("list")(list_users)
@@ -53,12 +58,18 @@ def list_flags(
     metric: str | None = METRIC,
     severity: str | None = SEVERITY,
     status: str | None = STATUS,
+    kind: str | None = KIND,
+    label: str | None = LABEL,
+    assignee: str | None = ASSIGNEE,
+    suppressed: bool | None = SUPPRESSED,
     limit: int | None = LIMIT,
     form: Format = typer.Option(Format.table, "--format", help="How to write them."),
     out: Path | None = OUT,
 ) -> None:
     """Flags, the highest score first."""
-    filters = filters_of(month, user, metric, severity, status, limit)
+    filters = filters_of(
+        month, user, metric, severity, status, limit, kind, label, assignee, suppressed
+    )
     shell = shell_of(context)
     flags = shell.services().store.flags
     if form is not Format.table:
@@ -76,6 +87,10 @@ def export(
     metric: str | None = METRIC,
     severity: str | None = SEVERITY,
     status: str | None = STATUS,
+    kind: str | None = KIND,
+    label: str | None = LABEL,
+    assignee: str | None = ASSIGNEE,
+    suppressed: bool | None = SUPPRESSED,
     limit: int | None = LIMIT,
     form: Format = typer.Option(Format.csv, "--format", help="csv, json or parquet."),
     out: Path | None = OUT,
@@ -83,7 +98,9 @@ def export(
     """Flags with every column, for programs. The same data give the same bytes."""
     if form is Format.table:
         raise UsageError("flags export: write csv, json or parquet; a table is: flags list")
-    filters = filters_of(month, user, metric, severity, status, limit)
+    filters = filters_of(
+        month, user, metric, severity, status, limit, kind, label, assignee, suppressed
+    )
     output.write(shell_of(context).services().store.flags.arrow(filters), form, out)
 
 
@@ -94,33 +111,37 @@ def show(
     from dataclasses import asdict
 
     shell = shell_of(context)
-    row = shell.services().store.flags.get(flag_id)
+    store = shell.services().store
+    row = store.flags.get(flag_id)
     facts = {
         **asdict(row.flag),
         "month": row.month,
         "status": row.status,
         "label": row.label,
+        "assignee": row.assignee,
+        "suppressed by": row.suppressed_by,
         "run": f"{row.run_id} ({row.run_state})",
         "model": row.model_version,
     }
     output.show(shell, row.flag.explanation, ("column", "value"), facts.items())
-
-
-def label(
-    context: typer.Context,
-    flag_id: str = typer.Argument(help="As flags list gives it."),
-    verdict: str = typer.Argument(help="real, false or unsure."),
-    note: str = typer.Option("", "--note", help="Why."),
-    author: str | None = typer.Option(None, "--author", help="Who says so. Default: you."),
-) -> None:
-    """Say what a flag was worth; the figures of precision come from this."""
-    one_of("verdict", verdict, VERDICTS)
-    shell = shell_of(context)
-    services = shell.services()
-    services.store.flags.label(
-        flag_id, verdict, note, author or getpass.getuser(), services.clock()
-    )
-    shell.say(f"flag {flag_id}: {verdict}")
+    said = store.feedback.said(flag_id)
+    if said:
+        output.show(
+            shell,
+            "what was said (times in UTC)",
+            ("when", "who", "verdict", "status", "assignee", "note"),
+            (
+                (
+                    f"{one.given_at:%Y-%m-%d %H:%M}",
+                    one.author,
+                    one.verdict,
+                    one.status,
+                    one.assignee,
+                    one.note,
+                )
+                for one in said
+            ),
+        )
 
 
 def list_users(
@@ -180,13 +201,18 @@ def filters_of(
     severity: str | None,
     status: str | None,
     limit: int | None,
+    kind: str | None = None,
+    label: str | None = None,
+    assignee: str | None = None,
+    suppressed: bool | None = None,
 ) -> FlagFilter:
     """The filters, checked.
 
     Raises: UsageError for a word that is none.
     """
+    from anomaly.feedback import verdict_of
     from anomaly.months import Month
-    from anomaly.records import SEVERITIES, STATUSES
+    from anomaly.records import KINDS, SEVERITIES, STATUSES
     from anomaly.store import FlagFilter
 
     return FlagFilter(
@@ -195,6 +221,10 @@ def filters_of(
         metric=metric,
         severity=one_of("--severity", severity, SEVERITIES),
         status=one_of("--status", status, STATUSES),
+        kind=one_of("--kind", kind, KINDS),
+        label=None if label is None else verdict_of(label),
+        assignee=assignee,
+        suppressed=suppressed,
         limit=limit,
     )
 

@@ -18,6 +18,7 @@ from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.passes import each_shard
 from pipelines.jobs.plan import BASE_MEMORY, shard_memory
 from pipelines.jobs.reading import calendar_of, chunks
+from pipelines.jobs.refit import refit_threshold
 from pipelines.jobs.scope import Options, Scope, scope_of
 from pipelines.jobs.scoring import NOT_SELECTED, Scoring, unscored
 from pipelines.jobs.states import Memory, MemoryShelf
@@ -49,6 +50,8 @@ def run_month(services: Services, month: Month, options: Options = DEFAULTS) -> 
         ingest_source(services)
         refuse_narrowing(standing, options)
         scope = scope_of(services, month, options)
+        if services.settings.feedback.refit:
+            refit_threshold(services)
         with open_run(services, scope, holding) as ledger:
             return score_month(services, scope, options, ledger)
 

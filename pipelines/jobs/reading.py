@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from anomaly.calendar import CalendarContext, Event
@@ -37,15 +38,24 @@ class People:
 
     first_seen: seconds UTC of each user's first row, by user in byte order.
     left: seconds UTC after which a user is known to be gone (users.active_to).
+    afresh: seconds UTC since when a user has a new normal: what came before is no part of the
+    baseline.
     """
 
     first_seen: Mapping[str, int]
     left: Mapping[str, int]
+    afresh: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def users(self) -> tuple[str, ...]:
         """All of them, in byte order."""
         return tuple(self.first_seen)
+
+    def remembered(self, before: dt.datetime) -> People:
+        """As whom they are remembered at an instant: since their new normal, where that was earlier."""
+        since = {user: at for user, at in self.afresh.items() if at < before.timestamp()}
+        known = {user: since.get(user, at) for user, at in self.first_seen.items()}
+        return People(known, self.left, since)
 
 
 def people_before(services: Services, end: dt.datetime) -> People:
@@ -56,7 +66,12 @@ def people_before(services: Services, end: dt.datetime) -> People:
         if when < end
     }
     left = _departures(services.store.users.read(), services.timezone)
-    return People({user: first[user] for user in sorted(first, key=str.encode)}, left)
+    afresh = {
+        user: int(when.timestamp())
+        for user, when in services.store.feedback.baselines().items()
+        if user in first
+    }
+    return People({user: first[user] for user in sorted(first, key=str.encode)}, left, afresh)
 
 
 def seen_between(services: Services, start: dt.datetime, end: dt.datetime) -> tuple[str, ...]:
@@ -165,7 +180,9 @@ def read_panel(
     specs: Mapping[str, MetricSpec],
 ) -> Laid:
     """Lay these users' rows out: users in the order given, metrics in that of `specs`."""
-    rows, negative = set_aside_negatives(read_rows(services, span, users), specs)
+    rows, negative = set_aside_negatives(
+        _since(read_rows(services, span, users), people.first_seen), specs
+    )
     panel = to_panel(
         rows,
         span.grid,
@@ -177,6 +194,13 @@ def read_panel(
         end=int(span.end.timestamp()),
     )
     return Laid(panel, len(rows) + len(negative), len(negative))
+
+
+def _since(rows: Rows, first_seen: Mapping[str, int]) -> Rows:
+    """The rows from each user's first on: what came before a new normal is left out."""
+    first = np.array([first_seen.get(user, 0) for user in rows.user_names], dtype=np.int64)
+    early = rows.observed_at < first[rows.user_code]
+    return rows.take(~early) if early.any() else rows
 
 
 def chunks(users: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -13,13 +13,13 @@ from pipelines.jobs.beside import beside
 from pipelines.jobs.train import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anomaly.calibration_report import Calibration
     from anomaly.engine import Model
     from anomaly.months import Month
     from anomaly.records import Flag
-    from anomaly.store import ModelRow, Run, UserMonthRow
+    from anomaly.store import FlagRow, ModelRow, Run, UserMonthRow
     from anomaly.trial import Showing
     from pipelines.jobs.beside import Beside
     from pipelines.services import Services
@@ -69,7 +69,8 @@ def month_report(services: Services, month: Month) -> list[Section]:
     run = store.ledger.current(str(month))
     if run is None or run.state not in {"complete", "provisional"}:
         raise UsageError(f"{month}: was not run. Run it first: anomaly run --month {month}")
-    flags = [row.flag for row in store.flags.select(FlagFilter(month=str(month)))]
+    rows = store.flags.select(FlagFilter(month=str(month)))
+    flags = [row.flag for row in rows if row.suppressed_by is None]
     row = None if run.model_version is None else store.models.get(run.model_version)
     model = None if row is None else _readable(services, row)
     return [
@@ -80,7 +81,7 @@ def month_report(services: Services, month: Month) -> list[Section]:
         _compared(row, beside(services, month, run)),
         _true(None if model is None else model.calibration),
         _families(row),
-        _judged(store.flags.precision()),
+        _judged(store.feedback.verdicts(str(month)), store.feedback.precision(), rows),
     ]
 
 
@@ -254,13 +255,24 @@ def _families(row: ModelRow | None) -> Section:
     return Section(title, text, ("metric", "likelihood"), rows)
 
 
-def _judged(precision: float | None) -> Section:
-    text = (
-        "No flag was labelled yet: anomaly flags label FLAG real|false|unsure."
-        if precision is None
-        else f"{precision:.0%} of the labelled flags were real."
-    )
-    return Section("What analysts said", text)
+def _judged(
+    verdicts: Mapping[str, int], precision: float | None, rows: Sequence[FlagRow]
+) -> Section:
+    quieted = sum(row.suppressed_by is not None for row in rows)
+    words = []
+    if precision is None:
+        words.append(
+            "No flag was labelled yet: anomaly flags label FLAG true|false-alarm|expected|new-normal."
+        )
+    else:
+        words.append(f"{precision:.0%} of all labelled flags told of a real change.")
+    if quieted:
+        words.append(
+            f"{quieted} flags of this month are suppressed and not listed above: anomaly flags list "
+            "--suppressed; why: anomaly suppressions list."
+        )
+    lines = [(verdict.replace("_", " "), str(count)) for verdict, count in verdicts.items()]
+    return Section("What analysts said", " ".join(words), ("verdict", "flags of this month"), lines)
 
 
 def _line(cells: Sequence[str]) -> str:

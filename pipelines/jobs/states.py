@@ -107,14 +107,19 @@ class Memory:
     people: People
 
     def prepare(self, users: Sequence[str], *, anew: bool = False) -> int:
-        """Rebuild everyone's state unless all are kept, or in any case where `anew`.
+        """Rebuild everyone's state unless all are kept, or in any case where `anew`. Where all are,
+        only those of users whose baseline has begun afresh since.
 
         Returns: the number of rows read for it.
         """
         before = str(self.month.previous())
-        if self.shelf.complete(self.model.version, before) and not anew:
-            return 0
         known = [user for user in users if self._known(user)]
+        if self.shelf.complete(self.model.version, before) and not anew:
+            changed = [user for user in known if user in self._remembered.afresh]
+            kept = self.shelf.read(self.model.version, before, changed) if changed else {}
+            known = [user for user in changed if user not in kept]
+            if not known:
+                return 0
         rows = 0
         with self.services.progress.track("learning users", len(known)) as advance:
             for shard in chunks(known, self.services.settings.run.shard_users):
@@ -135,7 +140,7 @@ class Memory:
 
     def reference(self, span: Span) -> tuple[Reference, Laid]:
         """What happened to everyone in the month, from the same users whichever shard is scored."""
-        laid = self._lay(span, self._sample)
+        laid = self._lay(span, self._sample, self.people)
         states = self.of(self._sample)
         return self._engine.reference(self.model, laid.panel, states, self.calendar), laid
 
@@ -143,13 +148,19 @@ class Memory:
         """Whether the user has a row before the month."""
         return self.people.first_seen[user] < self.month.start(self.model.timezone).timestamp()
 
+    @cached_property
+    def _remembered(self) -> People:
+        """As whom users are remembered when the month begins."""
+        return self.people.remembered(self.month.start(self.model.timezone))
+
     def _rebuild(self, users: Sequence[str]) -> tuple[dict[str, bytes], int]:
         """Live through history with these users; also the number of rows it took."""
         blobs: dict[str, bytes] = {}
         rows = 0
+        people = self._remembered
         for span, reference in self._history:
-            there = self._there(users, span)
-            laid = self._lay(span, there)
+            there = _there(people, users, span)
+            laid = self._lay(span, there, people)
             states = self._unpack(there, blobs)
             states = self._engine.replay(self.model, laid.panel, states, reference, self.calendar)
             blobs.update(zip(there, states.pack(), strict=True))
@@ -167,9 +178,9 @@ class Memory:
         with self.services.progress.track("reading the reference", len(months)) as advance:
             for month in months:
                 span = months_span(self.services, month, month.next(), self.model.step)
-                there = self._there(self._sample, span)
+                there = _there(self.people, self._sample, span)
                 states = self._unpack(there, blobs)
-                panel = self._lay(span, there).panel
+                panel = self._lay(span, there, self.people).panel
                 found = self._engine.reference(self.model, panel, states, self.calendar)
                 blobs.update(zip(there, found.states.pack(), strict=True))
                 # Replay needs the common shock alone; the sample's states would weigh most.
@@ -186,20 +197,21 @@ class Memory:
         recent = seen_between(self.services, since, last.end(self.model.timezone))
         return sample(recent, REFERENCE_USERS)
 
-    def _there(self, users: Sequence[str], span: Span) -> list[str]:
-        """Those who had their first row before the span's end."""
-        end = span.end.timestamp()
-        return [user for user in users if self.people.first_seen[user] < end]
-
     def _unpack(self, users: Sequence[str], blobs: Mapping[str, bytes]) -> States:
         return self._engine.States.unpack(self.model, users, [blobs.get(user) for user in users])
 
-    def _lay(self, span: Span, users: Sequence[str]) -> Laid:
-        return read_panel(self.services, span, self.people, users, specs_of(self.model))
+    def _lay(self, span: Span, users: Sequence[str], people: People) -> Laid:
+        return read_panel(self.services, span, people, users, specs_of(self.model))
 
     @property
     def _engine(self) -> Engine:
         return self.services.engine()
+
+
+def _there(people: People, users: Sequence[str], span: Span) -> list[str]:
+    """Those who had their first row before the span's end."""
+    end = span.end.timestamp()
+    return [user for user in users if people.first_seen[user] < end]
 
 
 def specs_of(model: Model) -> dict[str, MetricSpec]:

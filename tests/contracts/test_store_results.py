@@ -9,7 +9,8 @@ import pyarrow.csv
 import pytest
 import sqlalchemy as sa
 
-from anomaly.exceptions import BusyError, DataError, UsageError
+from anomaly.exceptions import BusyError, DataError
+from anomaly.feedback import Label, Terms
 from anomaly.records import FLAG_COLUMNS, Band
 from anomaly.store import EXPORT_COLUMNS, FlagFilter
 from tests.contracts.conftest import FLAG, MARCH, NOW, USER_MONTH, opened, scored, started
@@ -176,32 +177,6 @@ def test_filters(store, filters, expected):
     assert store.flags.arrow(filters)["flag_id"].to_pylist() == expected
 
 
-def test_labels_make_the_status_and_stay_when_the_month_is_run_again(store):
-    scored(store, FLAGS)
-    assert store.flags.precision() is None
-    store.flags.label("f1", "real", "confirmed by HR", "ann", NOW)
-    store.flags.label("f2", "real", "", "ann", NOW)
-    store.flags.label("f2", "false", "was a backup", "ann", NOW)
-    store.flags.label("f3", "unsure", "", "bob", NOW)
-    scored(store, FLAGS)
-    found = {row.flag.flag_id: (row.status, row.label) for row in store.flags.select()}
-    assert found == {
-        "f1": ("closed", "real"),
-        "f2": ("closed", "false"),
-        "f3": ("acknowledged", "unsure"),
-    }
-    assert store.flags.precision() == 0.5
-    assert ids(store.flags.select(FlagFilter(status="acknowledged"))) == ["f3"]
-
-
-def test_wrong_labels_are_refused(store):
-    scored(store, FLAGS)
-    with pytest.raises(UsageError, match=r"verdict 'maybe' is none of real, false, unsure"):
-        store.flags.label("f1", "maybe", "", "ann", NOW)
-    with pytest.raises(UsageError, match=r"flag 'f9' is not there"):
-        store.flags.label("f9", "real", "", "ann", NOW)
-
-
 def test_users_are_ranked_and_the_skipped_come_last(store):
     run = started(store)
     people = [
@@ -253,7 +228,7 @@ def test_exports_are_equal_from_both_databases_byte_for_byte(sqlite_url, postgre
         store = opened(url)
         for _ in range(runs):  # how often a month was tried must not show
             scored(store, [replace(flag, score=1 / 3 + 1, expected=1e-17) for flag in FLAGS])
-        store.flags.label("f2", "real", "", "ann", NOW)
+        store.feedback.label([Label("f2", "true", "ann")], Terms(1.5, TTL), NOW)
         file = tmp_path / f"{runs}.csv"
         pyarrow.csv.write_csv(store.flags.arrow(), file)
         contents.append(file.read_bytes())

@@ -75,16 +75,65 @@ def test_export_writes_to_standard_output(scored, capfdbinary):
     assert capfdbinary.readouterr().out.startswith(b"flag_id,user_id,start,end")
 
 
-def test_a_flag_is_shown_and_labelled(scored, capsys):
+def test_a_flag_is_shown_labelled_and_remarked_on(scored, capsys):
     flag_id = scored.store.flags.select()[0].flag.flag_id
     text = out_of(capsys, "flags", "show", flag_id)
     assert "all_percentile" in text
     assert "open" in text
-    out_of(capsys, "flags", "label", flag_id, "real", "--note", "it was", "--author", "me")
+    out_of(capsys, "flags", "note", flag_id, "asked", "--assign", "bob", "--author", "me")
+    assert flag_id in out_of(capsys, "flags", "list", "--assignee", "bob")
+    out_of(capsys, "flags", "label", flag_id, "true", "--note", "it was", "--author", "me")
     row = scored.store.flags.get(flag_id)
-    assert (row.status, row.label) == ("closed", "real")
-    assert run(["flags", "label", flag_id, "rael"]) == 2
+    assert (row.status, row.label) == ("closed", "true")
+    assert "it was" in out_of(capsys, "flags", "show", flag_id)
+    assert run(["flags", "label", flag_id, "ture"]) == 2
+    assert "Did you mean true?" in capsys.readouterr().err
     assert run(["flags", "show", "nonsense"]) == 2
+    assert run(["flags", "label", flag_id, "expected"]) == 2
+    assert "me said true" in capsys.readouterr().err
+    text = out_of(
+        capsys, "flags", "label", flag_id, "false-alarm", "--replace", "--until", "2027-01-31"
+    )
+    assert "suppression 1 asks for more evidence" in text
+
+
+def test_labels_come_from_a_file_all_or_none(scored, capsys):
+    first, second = (row.flag.flag_id for row in scored.store.flags.select())
+    Path("labels.csv").write_text(f"flag_id,verdict,note\n{first},true,\n{second},maybe,\n")
+    assert run(["flags", "label", "--from", "labels.csv"]) == 2
+    assert "labels.csv line 3: verdict 'maybe' is none of" in capsys.readouterr().err
+    assert scored.store.feedback.said(first) == []
+    Path("labels.csv").write_text(f"flag_id,verdict\n{first},true\n{second},false alarm\n")
+    text = out_of(capsys, "flags", "label", "--from", "labels.csv", "--author", "me")
+    assert "2 flags labelled: 1 true, 1 false alarm" in text
+    assert [row.label for row in scored.store.flags.select()] == ["true", "false_alarm"]
+
+
+def test_suppressions_are_added_listed_and_revoked(scored, capsys):
+    assert run(["suppressions", "add", "--reason", "all"]) == 2
+    assert "would silence everything" in capsys.readouterr().err
+    text = out_of(
+        capsys,
+        "suppressions",
+        "add",
+        "--metric",
+        "files",
+        "--least-effect",
+        "500",
+        "--reason",
+        "small",
+    )
+    assert "quiets 1 flags now" in text
+    assert "u2" not in out_of(capsys, "flags", "list", "--no-suppressed")
+    assert "u2" in out_of(capsys, "flags", "list", "--suppressed")
+    out_of(capsys, "suppressions", "list", "--format", "json", "--out", "s.json")
+    (record,) = json.loads(Path("s.json").read_text())
+    assert (record["asks"], record["quiets"]) == ("a departure of 500", 1)
+    assert "1 flags of this month are suppressed" in out_of(capsys, "report", "--month", "2026-03")
+    assert "1 flags show again" in out_of(capsys, "suppressions", "revoke", "1")
+    assert "flags have a verdict; from 20 on" in out_of(
+        capsys, "suppressions", "refit", "--dry-run"
+    )
 
 
 def test_users_are_ranked(scored, capsys):

@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from anomaly.exceptions import SettingsError, SourceError
+from anomaly.feedback import Label, Terms
 from anomaly.settings import load
 from anomaly.store import Store, open_engine, schema
 from anomaly.store.lease import LEADER
@@ -180,9 +181,8 @@ def test_precision_comes_from_feedback(store):
     publish_month(store)
     assert value(store, "anomaly_flag_precision") is None
     real, *false = [row.flag.flag_id for row in store.flags.select()[:4]]
-    store.flags.label(real, "real", "", "ann", RUN_AT)
-    for flag_id in false:
-        store.flags.label(flag_id, "false", "", "ann", RUN_AT)
+    labels = [Label(real, "true", "ann"), *(Label(one, "false_alarm", "ann") for one in false)]
+    store.feedback.label(labels, Terms(1.5, dt.timedelta(days=90)), RUN_AT)
     assert value(store, "anomaly_flag_precision") == 0.25
 
 

@@ -6,9 +6,11 @@ import shutil
 import sqlite3
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from anomaly.exceptions import BusyError, DataError, ModelError, SourceError, UsageError
+from anomaly.feedback import Label, Terms
 from anomaly.months import Month
 from anomaly.settings import Settings, with_values
 from pipelines.exclusive import JOBS
@@ -21,6 +23,7 @@ from tests.fixtures.jobs import Clock, at, behaviour, exported, make_services
 MARCH = Month(2026, 3)
 PEAKS = {("u2", "2026-03-12T03:00"): 400.0, ("u4", "2026-02-10T03:00"): 500.0}
 LATER = "2026-05-20T00:00"
+TERMS = Terms(1.5, dt.timedelta(days=90))
 
 
 @pytest.fixture
@@ -200,6 +203,30 @@ def test_a_user_who_comes_late_into_history_is_remembered(services):
     assert outcome.users_scored == 8
     version = services.store.models.champion().version
     assert set(services.store.states.read(version, "2026-03")) == {f"u{user}" for user in range(8)}
+
+
+def test_a_new_normal_starts_the_baseline_afresh_and_leaves_scored_months_alone(services):
+    run_month(services, MARCH)
+    (flag,) = services.store.flags.select()
+    version = services.store.models.champion().version
+    before, scores = services.store.states.read(version, "2026-03"), exported(services, "2026-03")
+    services.store.feedback.label([Label(flag.flag.flag_id, "new_normal", "ann")], TERMS, at(LATER))
+    services.store.observations.write(behaviour("2026-04", "2026-04"), "test")
+    run_month(services, MARCH.next())
+    after = services.store.states.read(version, "2026-03")
+    assert {user for user in before if before[user] != after[user]} == {"u2"}
+    hours = (MARCH.end("UTC") - flag.flag.start) / dt.timedelta(hours=1)
+    _, lived = np.frombuffer(after["u2"])  # of the small engine: values lived through
+    assert lived == 2 * hours
+    assert [row["score"] for row in exported(services, "2026-03")] == [
+        row["score"] for row in scores
+    ]
+    services.store.feedback.label(
+        [Label(flag.flag.flag_id, "true", "ann", replacing="new_normal")], TERMS, at(LATER)
+    )
+    run_month(services, MARCH.next(), Options(force=True))
+    _, lived = np.frombuffer(services.store.states.read(version, "2026-04")["u2"])
+    assert lived == 2 * 24 * (31 + 28 + 31 + 30), "with the whole past again"
 
 
 def test_shards_published_before_a_crash_are_not_scored_again(services):

@@ -157,6 +157,7 @@ SHAPING = {
 INDIFFERENT = {
     "database": {"url": "sqlite:///other.db"},
     "source": {"url": "sqlite:///x.db", "table": "t"},
+    "feedback": {"margin": 2.0, "keep": "30d", "refit": False},
     "schedule": {"timezone": "Europe/Berlin"},
     "run": {"workers": 3, "shard_users": 7, "lateness": "9d", "artefacts": "/models"},
     "web": {"port": 1},
