@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ SECRET_BYTES = 32
 PSEUDONYM_PREFIX = "p-"
 PSEUDONYM_LENGTH = 24  # of 5 bits each: among a billion users no two are alike (1 in 10^18)
 HASH_DIGITS = 32
+
+_PSEUDONYM = re.compile(f"{PSEUDONYM_PREFIX}[a-z2-7]{{{PSEUDONYM_LENGTH}}}")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,9 +50,18 @@ class Secret:
         code = base64.b32encode(hmac.digest(self.key("pseudonym"), name.encode(), hashlib.sha256))
         return PSEUDONYM_PREFIX + code.decode().lower()[:PSEUDONYM_LENGTH]
 
+    def person(self, user_id: str) -> str:
+        """What is remembered of an erased user: enough to know the same one again, and no more."""
+        return self.hashed("erased", user_id)
+
     def names(self) -> Fernet:
         """Seals names and opens them again."""
         # Only pseudonyms need it; whoever looks at flags should not wait for it.
         from cryptography.fernet import Fernet  # noqa: PLC0415
 
         return Fernet(base64.urlsafe_b64encode(self.key("names")))
+
+
+def is_pseudonym(user_id: str) -> bool:
+    """Whether a user_id looks like a pseudonym."""
+    return _PSEUDONYM.fullmatch(user_id) is not None

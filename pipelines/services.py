@@ -169,10 +169,9 @@ def refuse_unserved(settings: Settings) -> None:
     """
     if settings.run.engine == "ray":
         raise SettingsError('[run] engine = "ray": this version runs on one machine. Set "local".')
-    if settings.privacy.pseudonymise:
+    if settings.privacy.pseudonymise and settings.privacy.key_file is None:
         raise SettingsError(
-            "[privacy] pseudonymise: this version cannot do it yet. Replace the names in the "
-            "source (a view with hashed user_id) and leave the setting out."
+            "[privacy] pseudonymise needs a key: anomaly key create FILE, then set key_file."
         )
     if settings.notify.urls:
         raise SettingsError(

@@ -33,16 +33,18 @@ class Batch:
 
     table: the good ones, columns as in anomaly.rows.SCHEMA, none of them twice.
     joined: rows equal to an earlier one, which says the same.
+    erased: rows of users who were erased, left out.
     """
 
     table: pa.Table
     rejects: list[Reject]
     joined: int = 0
+    erased: int = 0
 
     @property
     def read(self) -> int:
-        """Rows read: good, bad and joined."""
-        return len(self.table) + len(self.rejects) + self.joined
+        """Rows read: good, bad, joined and left out."""
+        return len(self.table) + len(self.rejects) + self.joined + self.erased
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class Tally:
 
     read: int = 0
     joined: int = 0
+    erased: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     first: Reject | None = None
 
@@ -63,6 +66,7 @@ class Tally:
         """Count a batch."""
         self.read += batch.read
         self.joined += batch.joined
+        self.erased += batch.erased
         self.reasons.update(reject.reason for reject in batch.rejects)
         if self.first is None and batch.rejects:
             self.first = batch.rejects[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from anomaly.store import schema
 from anomaly.store.audit import AuditRows
 from anomaly.store.database import Database
+from anomaly.store.erasing import Erasing
 from anomaly.store.feedback import Feedback
 from anomaly.store.figures import Figures
 from anomaly.store.flags import Flags
@@ -17,6 +18,7 @@ from anomaly.store.ledger import Ledger
 from anomaly.store.models import Models
 from anomaly.store.observations import Observations
 from anomaly.store.people import Events, Users
+from anomaly.store.pseudonyms import Pseudonyms
 from anomaly.store.publishing import Shards, publish
 from anomaly.store.secrets import Secrets
 from anomaly.store.states import States
@@ -57,6 +59,8 @@ class Store:
         self.audit = AuditRows(self._database)
         self.secrets = Secrets(self._database)
         self.tokens = Tokens(self._database)
+        self.pseudonyms = Pseudonyms(self._database)
+        self.erasing = Erasing(self._database)
 
     def publish(
         self,

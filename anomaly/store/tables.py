@@ -383,6 +383,8 @@ secrets = _table(
     _words("key_id", nullable=True),
     _instant("sealed_at"),
 )
+pseudonyms = _table("pseudonyms", _key("user_id"), sa.Column("name", Bytes, nullable=False))
+erasures = _table("erasures", _key("person"), _instant("until"))
 
 # --- views
 

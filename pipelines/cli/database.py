@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from anomaly.exceptions import BusyError
 from pipelines.cli.shell import shell_of
 
 
@@ -13,6 +14,7 @@ def register(app: typer.Typer) -> None:
     group.command()(upgrade)
     group.command()(downgrade)
     group.command()(check)
+    group.command()(sweep)
     app.add_typer(group, name="db")
 
 
@@ -55,3 +57,13 @@ def check(context: typer.Context) -> None:
     engine = open_database(shell.settings)
     schema.check(engine)
     shell.say(f"the schema is at {schema.current(engine)}, as this version needs it")
+
+
+def sweep(context: typer.Context) -> None:
+    """Rewrite the database, so that nothing of deleted rows is left in its files."""
+    from pipelines.jobs.erase import swept
+
+    shell = shell_of(context)
+    if not swept(shell.services()):
+        raise BusyError("another process reads the database's log. Stop it and try again.")
+    shell.say("nothing of deleted rows is left in the database's files")

@@ -8,7 +8,11 @@ import typer
 
 from anomaly.exceptions import DataError
 from pipelines.cli import output
-from pipelines.cli.shell import not_yet, shell_of
+from pipelines.cli.shell import shell_of
+
+REASON = typer.Option(
+    ..., "--reason", help="Why, such as the number of a ticket; the audit keeps it for ever."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -84,16 +88,36 @@ def rotate(context: typer.Context) -> None:
 
 
 def erase(
-    context: typer.Context, user: str = typer.Option(..., "--user", help="The user's id.")
+    context: typer.Context,
+    user: str = typer.Option(..., "--user", help="A name, or user_id as flags show it."),
+    reason: str = REASON,
+    keep_out: bool = typer.Option(
+        False, "--keep-out", help="Rows observed from now on do not come in either."
+    ),
 ) -> None:
-    """Remove every trace of a user."""
-    del context, user
-    raise not_yet("erase", "Delete the user's rows from every table that has a user_id.")
+    """Remove every trace of a user from the database. It cannot be undone."""
+    from pipelines.jobs.erase import erase_user
+
+    shell = shell_of(context)
+    done = erase_user(shell.services(), shell.actor, user, reason, keep_out=keep_out)
+    columns = ("table", "rows removed or crossed out")
+    output.show(shell, "erased", columns, sorted(done.rows.items()))
+    if done.swept:
+        shell.say("erased. Exports and backups that were made before still hold the user")
+    else:
+        shell.say(
+            "erased from every table, but another process reads the database, so its log may still "
+            "hold rows. Stop that process and run: anomaly db sweep"
+        )
 
 
 def reveal(
-    context: typer.Context, pseudonym: str = typer.Argument(help="As flags show it.")
+    context: typer.Context,
+    pseudonym: str = typer.Argument(help="As flags show it."),
+    reason: str = REASON,
 ) -> None:
-    """Open a pseudonym."""
-    del context, pseudonym
-    raise not_yet("reveal", "This version keeps user ids as the source gives them.")
+    """Say the name behind a pseudonym. The audit keeps who asked, and why."""
+    from pipelines.jobs.erase import reveal_user
+
+    shell = shell_of(context)
+    shell.say(reveal_user(shell.services(), shell.actor, pseudonym, reason))

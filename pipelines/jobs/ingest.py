@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +25,7 @@ from anomaly.months import parse_duration
 from anomaly.rows import SCHEMA
 from anomaly.sources.batch import Batch, Reject, Tally
 from anomaly.sources.cleaning import Checks
+from pipelines.door import keep_names, open_door
 from pipelines.exclusive import exclusive
 from pipelines.jobs.books import failing, staged
 from pipelines.jobs.reading import step_seconds
@@ -150,12 +151,14 @@ def ingest(
     )
     done = Ingested(source)
     with failing(services, run, lambda: figures(done)), spool() as clean:
+        door = open_door(services)
         with staged(services, run, "read") as counts:
-            for table in sift(services, done, batches):
+            for table in sift(services, done, map(door.batch, batches)):
                 clean.add(table)
             counts.rows = done.tally.read
         done.tally.refuse_beyond(services.settings.source.max_rejected, source)
         with staged(services, run, "write") as counts:
+            keep_names(services, door)
             write(services, done, clean)
             counts.rows = clean.rows
         services.store.ledger.finish(
@@ -219,9 +222,9 @@ def write(services: Services, done: Ingested, clean: Spool) -> None:
 
 
 class Spool:
-    """Tables on disk, in a file that goes when the work is over."""
+    """Tables in a file without a name: it is gone when the work is over, however it ends."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
         self.rows = 0
@@ -232,14 +235,15 @@ class Spool:
             self._writer.write_table(table.select(SCHEMA.names).cast(SCHEMA))
         except OSError as error:
             raise SourceError(
-                f"{self._file}: rows cannot be set down ({error}). Free space, or point TMPDIR at "
-                "a larger disk."
+                f"{tempfile.gettempdir()}: rows cannot be set down ({error}). Free space, or point "
+                "TMPDIR at a larger disk."
             ) from error
         self.rows += len(table)
 
     def tables(self) -> Iterator[pa.Table]:
         """What was added, piece by piece."""
         self.close()
+        self._file.seek(0)
         with pq.ParquetFile(self._file) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group)
@@ -253,8 +257,8 @@ class Spool:
 @contextmanager
 def spool() -> Iterator[Spool]:
     """A place on disk for clean rows."""
-    with tempfile.TemporaryDirectory(prefix="anomaly-") as folder:
-        rows = Spool(Path(folder) / "rows.parquet")
+    with tempfile.TemporaryFile(prefix="anomaly-") as file:
+        rows = Spool(file)
         try:
             yield rows
         finally:

@@ -2,57 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.door import ALWAYS, keep_names, open_door
 from pipelines.exclusive import exclusive
 
 if TYPE_CHECKING:
+    from pipelines.door import Door
     from pipelines.services import Services
 
 
 def import_users(services: Services, path: Path) -> int:
     """Write what a file says of users; a user who is known already is replaced.
 
+    An erased user is left out until rows of a later time have come.
     Returns: how many. Raises: SourceError, DataError naming file and row.
     """
     from anomaly.sources.people import read_users
     from anomaly.store import UserRow
 
-    rows = [
-        UserRow(
-            user_id=user.user_id,
-            department=user.department,
-            role=user.role,
-            timezone=user.timezone,
-            country=user.country,
-            active_from=user.active_from,
-            active_to=user.active_to,
-        )
-        for user in read_users(path)
-    ]
+    people = read_users(path)
     with exclusive(services):
+        door = open_door(services)
+        seen = set(services.store.observations.users()) if door.erased else set()
+        rows = [
+            UserRow(
+                user_id=door.let_in(person.user_id),
+                department=person.department,
+                role=person.role,
+                timezone=person.timezone,
+                country=person.country,
+                active_from=person.active_from,
+                active_to=person.active_to,
+            )
+            for person in people
+            if may_come_in(door, person.user_id, seen)
+        ]
+        keep_names(services, door)
         return services.store.users.write(rows)
+
+
+def may_come_in(door: Door, name: str, seen: Container[str]) -> bool:
+    """Whether anything of a user may be kept: not of one who was erased and not seen since."""
+    user = door.user(name)
+    return door.kept_out_until(user) == ALWAYS or user in seen
 
 
 def import_calendar(services: Services, path: Path) -> int:
     """Write the events of a file, CSV or .ics.
 
+    With pseudonyms, what a user's own event is called is not kept: it often says a name. Events of
+    an erased user that ended before the erasure are left out.
     Returns: how many. Raises: SourceError, DataError naming file and row.
     """
     from anomaly.sources.calendars import read_calendar
     from anomaly.store import EventRow
 
-    rows = [
-        EventRow(
-            kind=event.kind,
-            start=event.start,
-            end=event.end,
-            name=event.name,
-            user_id=event.user_id,
-            cohort=event.cohort,
-        )
-        for event in read_calendar(path, services.timezone)
-    ]
+    events = read_calendar(path, services.timezone)
     with exclusive(services):
+        door = open_door(services)
+        rows = []
+        for event in events:
+            rest = (event.kind, event.start, event.end)
+            if event.user_id is None:
+                rows.append(EventRow(*rest, event.name, None, event.cohort))
+            elif event.end > door.kept_out_until(door.user(event.user_id)):
+                name = "" if door.pseudonymise else event.name
+                rows.append(EventRow(*rest, name, door.let_in(event.user_id), event.cohort))
+        keep_names(services, door)
         return services.store.events.write(rows)
