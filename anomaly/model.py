@@ -133,6 +133,10 @@ class Model:
             digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
         return digest.hexdigest()[:12]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes as files: the network's session stays behind."""
+        return Model.from_files, (self.to_files(),)
+
     def to_files(self) -> dict[str, bytes]:
         """Names and contents; the same model gives the same bytes."""
         head = {

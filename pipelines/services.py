@@ -16,7 +16,8 @@ from sqlalchemy.engine import make_url
 
 import anomaly
 from anomaly.exceptions import SettingsError
-from anomaly.settings import Settings, configuration_hash
+from anomaly.progress import SILENT
+from anomaly.settings import Settings, configuration_hash, with_values
 from anomaly.store import Store, open_engine, schema
 from anomaly.store.artefacts import Artefacts
 from pipelines.trail import Trail
@@ -115,6 +116,17 @@ class Services:
     sleep: Callable[[float], None]
     holder: str
 
+    def __reduce__(self) -> tuple[Callable[..., Services], tuple[object, ...]]:
+        """Travel as settings: where they arrive, connections are opened anew and nobody is told of
+        progress.
+        """
+        url = make_url(self.settings.database.url)
+        if url.get_backend_name() == "sqlite" and url.database:
+            url = url.set(database=str(Path(url.database).absolute()))
+        place = url.render_as_string(hide_password=False)
+        settings = with_values(self.settings, "[database] url", "database", url=place)
+        return _arrived, (settings, self.artefacts.folder, self.engine, self.holder)
+
     @property
     def configuration(self) -> str:
         """The hash of the settings that shape a result."""
@@ -162,13 +174,26 @@ def open_services(settings: Settings, progress: Progress) -> Services:
     )
 
 
+def _arrived(
+    settings: Settings, artefacts: Path, engine: Callable[[], Engine], holder: str
+) -> Services:
+    return Services(
+        settings=settings,
+        store=Store(open_database(settings), settings.database.retries),
+        artefacts=Artefacts(artefacts),
+        engine=engine,
+        progress=SILENT,
+        clock=utc_now,
+        sleep=time.sleep,
+        holder=holder,
+    )
+
+
 def refuse_unserved(settings: Settings) -> None:
     """Refuse settings that this version would otherwise pass over in silence.
 
     Raises: SettingsError naming the setting and what to do instead.
     """
-    if settings.run.engine == "ray":
-        raise SettingsError('[run] engine = "ray": this version runs on one machine. Set "local".')
     if settings.privacy.pseudonymise and settings.privacy.key_file is None:
         raise SettingsError(
             "[privacy] pseudonymise needs a key: anomaly key create FILE, then set key_file."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from tenacity import (
@@ -34,7 +34,7 @@ class Threads:
         )
 
     def run(
-        self, work: Callable[[Shard], Result], shards: Mapping[int, Shard]
+        self, work: Callable[[Shard], Result], shards: Iterable[tuple[int, Shard]]
     ) -> Iterator[tuple[int, Result | Failure]]:
         """See `Executor.run`."""
         with (
@@ -43,7 +43,7 @@ class Threads:
         ):
             going: deque[tuple[int, Future[Result | Failure]]] = deque()
             try:
-                for number, shard in shards.items():
+                for number, shard in shards:
                     going.append((number, pool.submit(self._attempted, work, shard)))
                     if (
                         len(going) > self.workers

@@ -12,7 +12,7 @@ What all adapters hold to, and one contract suite checks:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -49,7 +49,7 @@ class Executor(Protocol):
         ...
 
     def run(
-        self, work: Callable[[Shard], Result], shards: Mapping[int, Shard]
+        self, work: Callable[[Shard], Result], shards: Iterable[tuple[int, Shard]]
     ) -> Iterator[tuple[int, Result | Failure]]:
         """Do the work of each shard.
 

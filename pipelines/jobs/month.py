@@ -17,16 +17,17 @@ from pipelines.jobs.books import Outcome, Scratch, open_run, published
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.passes import each_shard
 from pipelines.jobs.plan import BASE_MEMORY, shard_memory
-from pipelines.jobs.reading import calendar_of, chunks
+from pipelines.jobs.reading import Known, calendar_of, chunks
 from pipelines.jobs.refit import refit_threshold
 from pipelines.jobs.scope import Options, Scope, scope_of
 from pipelines.jobs.scoring import NOT_SELECTED, Scoring, unscored
-from pipelines.jobs.states import Memory, MemoryShelf
+from pipelines.jobs.states import Memory, MemoryShelf, without_states
 from pipelines.jobs.train import model_for
 
 if TYPE_CHECKING:
     from anomaly.months import Month
     from anomaly.store import Run
+    from pipelines.executors import Executor
     from pipelines.jobs.books import Books
     from pipelines.services import Services
 
@@ -62,45 +63,58 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
     with books.stage("model"):
         serving = model_for(services, month, train=options.train, keep=not options.dry_run)
     model, scope = serving.model, noted(scope, serving.note)
-    shelf = MemoryShelf(services.store) if options.dry_run else services.store.states
-    memory = Memory(services, shelf, model, month, calendar_of(services), scope.people)
-    if not options.users:
-        with books.stage("remember") as counts:
-            counts.rows = memory.prepare(scope.users)
-    with books.stage("reference") as counts:
-        reference, laid = memory.reference(scope.span)
-        counts.rows, counts.users = laid.rows, len(laid.panel.users)
-    finished = books.finished_shards()
-    if not options.force:
-        finished |= books.take_over(scope, model.version, finished)
+    shelf = MemoryShelf(services.store) if options.dry_run else None
+    known = Known(scope.people, calendar_of(services))
+    memory = Memory.open(services, shelf, model, month, known)
+    each = shard_memory(services, scope.span, len(scope.users))
+    with open_executor(services.settings, BASE_MEMORY, each, here=options.dry_run) as executor:
+        if not options.users:
+            with books.stage("remember") as counts:
+                counts.rows = memory.prepare(executor, scope.users)
+        with books.stage("reference") as counts:
+            reference, laid = memory.reference(scope.span)
+            counts.rows, counts.users = laid.rows, len(laid.panel.users)
+        finished = books.finished_shards()
+        if not options.force:
+            finished |= books.take_over(scope, model.version, finished)
+        scoring = Scoring(
+            services, month, scope.span, memory.past, shelf, without_states(reference),
+            scope.complete,
+        )  # fmt: skip
+        negative, aside = score_shards(scoring, known, scope, books, executor, finished)
+    if scope.others:
+        books.publish(len(scope.users), model.version, unscored(scope.others, NOT_SELECTED))
+    if aside:
+        users = f"{aside} of {len(scope.users)} users"
+        scope = noted(scope, f"{users} not scored; run again to try them")
+    state = "complete" if scope.complete and not aside else "provisional"
+    rejected = {"negative_count": negative} if negative else {}
+    return books.finish(state, model.version, scope, rejected)
+
+
+def score_shards(
+    scoring: Scoring, known: Known, scope: Scope, books: Books, executor: Executor,
+    finished: set[int],
+) -> tuple[int, int]:  # fmt: skip
+    """Score and publish the shards that are not finished.
+
+    Returns: how many counts were below zero, and how many users were set aside.
+    """
+    services, version = scoring.services, scoring.past.model.version
     shards = dict(enumerate(chunks(scope.users, services.settings.run.shard_users)))
     left = {number: users for number, users in shards.items() if number not in finished}
-    scoring = Scoring(services, scope, memory, reference)
     negative, aside = 0, 0
-    with (
-        services.progress.track(f"scoring {month}", len(scope.users)) as advance,
-        open_executor(
-            services.settings.run, BASE_MEMORY, shard_memory(services, scope)
-        ) as executor,
-    ):
+    with services.progress.track(f"scoring {scope.month}", len(scope.users)) as advance:
         advance(sum(len(shards[number]) for number in finished & set(shards)))
-        for number, passed in each_shard(executor, scoring, left, hopeful=bool(finished)):
+        for number, passed in each_shard(executor, scoring, known, left, hopeful=bool(finished)):
             for part in passed.parts:
                 books.record("score", part)
                 negative += part.negative
             with books.stage("publish"):
-                books.publish(number, model.version, passed.result, passed.error)
+                books.publish(number, version, passed.result, passed.error)
             aside += len(passed.at_fault)
             advance(len(shards[number]))
-    if scope.others:
-        books.publish(len(scope.users), model.version, unscored(scope.others, NOT_SELECTED))
-    if aside:
-        scope = noted(
-            scope, f"{aside} of {len(scope.users)} users not scored; run again to try them"
-        )
-    state = "complete" if scope.complete and not aside else "provisional"
-    rejected = {"negative_count": negative} if negative else {}
-    return books.finish(state, model.version, scope, rejected)
+    return negative, aside
 
 
 def noted(scope: Scope, note: str | None) -> Scope:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from pipelines.executors import Executor
     from pipelines.jobs.books import ShardResult
+    from pipelines.jobs.reading import Known
 
-    Work = Callable[[Sequence[str]], Scored]
+    Work = Callable[[Known], Scored]
 
 HOPELESS = 3  # shards that fail before any was scored: then the fault is not their users'
 
@@ -49,7 +50,12 @@ class Passed:
 
 
 def each_shard(
-    executor: Executor, work: Work, shards: Mapping[int, Sequence[str]], *, hopeful: bool
+    executor: Executor,
+    work: Work,
+    known: Known,
+    shards: Mapping[int, Sequence[str]],
+    *,
+    hopeful: bool,
 ) -> Iterator[tuple[int, Passed]]:
     """Score shards in their order. Those that fail come last, halved until users at fault stand alone.
 
@@ -57,7 +63,8 @@ def each_shard(
     Raises: what the work raised, where the first shards fail and nothing could be scored.
     """
     failed: dict[int, Failure] = {}
-    for number, outcome in executor.run(work, shards):
+    parts = ((number, known.of(users)) for number, users in shards.items())
+    for number, outcome in executor.run(work, parts):
         if isinstance(outcome, Failure):
             failed[number] = outcome
             structlog.get_logger().warning("shard_failed", shard=number, error=outcome.reason)
@@ -67,7 +74,7 @@ def each_shard(
             hopeful = True
             yield number, Passed(shards[number], [outcome])
     for number, failure in failed.items():
-        passed = narrowed(executor, work, shards[number], failure)
+        passed = narrowed(executor, work, known.of(shards[number]), failure)
         if not passed.parts and not hopeful:
             raise failure.error
         hopeful = True
@@ -75,14 +82,15 @@ def each_shard(
         yield number, passed
 
 
-def narrowed(executor: Executor, work: Work, users: Sequence[str], failure: Failure) -> Passed:
+def narrowed(executor: Executor, work: Work, known: Known, failure: Failure) -> Passed:
     """Halve a shard that failed until the users at fault stand alone, and score the others.
 
     Where not even a quarter of it can be scored, the whole of it is set aside.
     """
+    users = known.people.users
     parts: list[Scored] = []
     at_fault: dict[str, Failure] = {}
-    waiting = [users] if len(users) > 1 else []
+    waiting: list[Sequence[str]] = [users] if len(users) > 1 else []
     if not waiting:
         at_fault = dict.fromkeys(users, failure)
     while waiting:
@@ -90,7 +98,7 @@ def narrowed(executor: Executor, work: Work, users: Sequence[str], failure: Fail
             half for part in waiting for half in (part[: len(part) // 2], part[len(part) // 2 :])
         ]
         waiting = []
-        for number, outcome in executor.run(work, dict(enumerate(halves))):
+        for number, outcome in executor.run(work, enumerate(map(known.of, halves))):
             if not isinstance(outcome, Failure):
                 parts.append(outcome)
             elif len(halves[number]) == 1:

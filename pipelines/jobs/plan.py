@@ -11,6 +11,7 @@ from pipelines.machine import this_machine, workers_for
 
 if TYPE_CHECKING:
     from anomaly.months import Month
+    from pipelines.jobs.reading import Span
     from pipelines.jobs.scope import Scope
     from pipelines.services import Services
 
@@ -67,17 +68,16 @@ def needs_states(services: Services, month: Month, *, trains: bool) -> bool:
 def memory(services: Services, scope: Scope) -> int:
     """Bytes at the most: the libraries, and a shard for each worker."""
     run = services.settings.run
-    each = shard_memory(services, scope)
+    each = shard_memory(services, scope.span, len(scope.users))
     workers = workers_for(this_machine(), run.workers, BASE_MEMORY, each)
     shards = -(-len(scope.users) // run.shard_users)
     return BASE_MEMORY + each * min(workers, shards)
 
 
-def shard_memory(services: Services, scope: Scope) -> int:
-    """Bytes that scoring a shard needs, with its month."""
-    metrics = len(services.store.observations.metrics(before=scope.span.end))
-    users = min(len(scope.users), services.settings.run.shard_users)
-    return CELL_BYTES * users * len(scope.span.grid) * metrics
+def shard_memory(services: Services, span: Span, users: int) -> int:
+    """Bytes that work on a month of a shard needs, where there are so many users in all."""
+    metrics = len(services.store.observations.metrics(before=span.end))
+    return CELL_BYTES * min(users, services.settings.run.shard_users) * len(span.grid) * metrics
 
 
 def seconds(services: Services, scope: Scope, *, trains: bool, months: int) -> float:

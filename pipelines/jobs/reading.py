@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -56,6 +57,40 @@ class People:
         since = {user: at for user, at in self.afresh.items() if at < before.timestamp()}
         known = {user: since.get(user, at) for user, at in self.first_seen.items()}
         return People(known, self.left, since)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of some users before any row is read: who they are, and what days they have."""
+
+    people: People
+    calendar: CalendarContext
+
+    def of(self, users: Sequence[str]) -> Known:
+        """The part that concerns these users, small enough to travel with their shard."""
+        people, zones = self.people, self.calendar.user_timezones
+        everyone, by_user = self._events
+        return Known(
+            People(
+                {user: people.first_seen[user] for user in users},
+                {user: people.left[user] for user in users if user in people.left},
+                {user: people.afresh[user] for user in users if user in people.afresh},
+            ),
+            replace(
+                self.calendar,
+                user_timezones={user: zones[user] for user in users if user in zones},
+                events=(*everyone, *(event for user in users for event in by_user.get(user, ()))),
+            ),
+        )
+
+    @cached_property
+    def _events(self) -> tuple[Sequence[Event], Mapping[str, Sequence[Event]]]:
+        """Events of everyone or of cohorts, and those of each user."""
+        by_user: dict[str, list[Event]] = {}
+        for event in self.calendar.events:
+            if event.user_id is not None:
+                by_user.setdefault(event.user_id, []).append(event)
+        return [event for event in self.calendar.events if event.user_id is None], by_user
 
 
 def people_before(services: Services, end: dt.datetime) -> People:

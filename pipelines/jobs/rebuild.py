@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from anomaly.exceptions import UsageError
 from pipelines.exclusive import exclusive
-from pipelines.jobs.reading import calendar_of, people_before
+from pipelines.executors import open_executor
+from pipelines.jobs.plan import BASE_MEMORY, shard_memory
+from pipelines.jobs.reading import Known, calendar_of, months_span, people_before
 from pipelines.jobs.states import Memory
 from pipelines.jobs.train import load_model
 
@@ -30,8 +32,10 @@ def rebuild_states(services: Services, month: Month) -> tuple[int, str]:
             )
         model = load_model(services, champion)
         people = people_before(services, start)
-        memory = Memory(
-            services, services.store.states, model, month, calendar_of(services), people
-        )
-        memory.prepare(people.users, anew=True)
+        known = Known(people, calendar_of(services))
+        memory = Memory.open(services, None, model, month, known)
+        span = months_span(services, month.previous(), month, model.step)
+        each = shard_memory(services, span, len(people.users))
+        with open_executor(services.settings, BASE_MEMORY, each) as executor:
+            memory.prepare(executor, people.users, anew=True)
         return len(people.users), model.version

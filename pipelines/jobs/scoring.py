@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from anomaly.records import UserMonth
 from pipelines.jobs.books import ShardResult, peak_memory
 from pipelines.jobs.reading import read_panel
-from pipelines.jobs.states import specs_of
+from pipelines.jobs.states import Memory, specs_of
 
 if TYPE_CHECKING:
     from anomaly.engine import Reference
-    from pipelines.jobs.scope import Scope
-    from pipelines.jobs.states import Memory
+    from anomaly.months import Month
+    from pipelines.jobs.reading import Known, Span
+    from pipelines.jobs.states import MemoryShelf, Past
     from pipelines.services import Services
 
 NOT_SELECTED = "not_selected"
@@ -38,28 +39,36 @@ class Scored:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Scores shards of a month, any number at a time; nothing is written."""
+    """Scores shards of a month, any number at a time and anywhere; nothing is written.
+
+    closed: whether states are to be kept. What concerns single users comes with their shard, so that
+    what travels to other machines does not grow with their number.
+    """
 
     services: Services
-    scope: Scope
-    memory: Memory
+    month: Month
+    span: Span
+    past: Past
+    shelf: MemoryShelf | None
     reference: Reference
+    closed: bool
 
-    def __call__(self, users: Sequence[str]) -> Scored:
-        """Score some users; their states are kept only where the month is closed."""
+    def __call__(self, known: Known) -> Scored:
+        """Score the users who are known."""
         began = time.perf_counter()
-        scope, model = self.scope, self.memory.model
-        laid = read_panel(self.services, scope.span, scope.people, users, specs_of(model))
+        model, users = self.past.model, known.people.users
+        memory = Memory(self.services, self.shelf, model, self.month, self.past, known)
+        laid = read_panel(self.services, self.span, known.people, users, specs_of(model))
         scored = self.services.engine().score(
             model,
             laid.panel,
-            self.memory.of(users),
+            memory.of(users),
             self.reference,
-            str(scope.month),
-            self.memory.calendar,
+            str(self.month),
+            known.calendar,
             self.services.configuration,
         )
-        states = dict(zip(users, scored.states.pack(), strict=True)) if scope.complete else {}
+        states = dict(zip(users, scored.states.pack(), strict=True)) if self.closed else {}
         bands = {
             flag.flag_id: scored.band(flag.user_id, flag.metrics.split(";")[0]).around(
                 flag.start, flag.end

@@ -11,7 +11,9 @@ import pandas as pd
 from anomaly.exceptions import DataError, UsageError
 from anomaly.planting import plant
 from anomaly.simulation.judge import average_precision, judge
+from pipelines.executors.local import Threads
 from pipelines.jobs.reading import (
+    Known,
     calendar_of,
     months_span,
     read_panel,
@@ -171,8 +173,10 @@ def put_to_test(services: Services, model: Model, trial: Trial) -> Verdict:
     """
     scope = trial.scope
     shelf = MemoryShelf(services.store)
-    memory = Memory(services, shelf, model, scope.month, calendar_of(services), scope.people)
-    memory.prepare(trial.panel.users)
+    known = Known(scope.people, calendar_of(services))
+    memory = Memory.open(services, shelf, model, scope.month, known)
+    run = services.settings.run
+    memory.prepare(Threads(max(run.workers, 1), run.attempts), trial.panel.users)
     reference, _ = memory.reference(scope.span)
     total = len(trial.panel.users) + len(trial.touched.users)
     with services.progress.track(f"scoring {scope.month} with {model.version}", total) as advance:
@@ -185,7 +189,7 @@ def put_to_test(services: Services, model: Model, trial: Trial) -> Verdict:
                 shard = panel.take(np.arange(first, min(first + size, len(panel.users))))
                 found = services.engine().score(
                     model, shard, memory.of(shard.users), reference, str(scope.month),
-                    memory.calendar, services.configuration,
+                    known.calendar, services.configuration,
                 )  # fmt: skip
                 flags += found.flags
                 months += found.user_months

@@ -12,8 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from anomaly.months import Month, month_of, months_between
+from pipelines.executors import Failure
 from pipelines.jobs.reading import (
+    Known,
     Laid,
     Span,
     chunks,
@@ -26,12 +30,12 @@ from pipelines.jobs.reading import (
 if TYPE_CHECKING:
     import datetime as dt
 
-    from anomaly.calendar import CalendarContext
     from anomaly.engine import Model, Reference, States
     from anomaly.metrics import MetricSpec
     from anomaly.store import Store
+    from pipelines.executors import Executor
     from pipelines.jobs.reading import People
-    from pipelines.services import Engine, Services
+    from pipelines.services import Services
 
 REFERENCE_USERS = 2_000  # users, chosen by hash, with whom everyone is compared
 
@@ -96,122 +100,178 @@ class MemoryShelf:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What one model knows of users when `month` begins."""
+class Past:
+    """What happened to everyone before `month`, from a fixed sample of users. Read when asked for."""
 
     services: Services
-    shelf: Shelf
     model: Model
     month: Month
-    calendar: CalendarContext
-    people: People
-
-    def prepare(self, users: Sequence[str], *, anew: bool = False) -> int:
-        """Rebuild everyone's state unless all are kept, or in any case where `anew`. Where all are,
-        only those of users whose baseline has begun afresh since.
-
-        Returns: the number of rows read for it.
-        """
-        before = str(self.month.previous())
-        known = [user for user in users if self._known(user)]
-        if self.shelf.complete(self.model.version, before) and not anew:
-            changed = [user for user in known if user in self._remembered.afresh]
-            kept = self.shelf.read(self.model.version, before, changed) if changed else {}
-            known = [user for user in changed if user not in kept]
-            if not known:
-                return 0
-        rows = 0
-        with self.services.progress.track("learning users", len(known)) as advance:
-            for shard in chunks(known, self.services.settings.run.shard_users):
-                blobs, read = self._rebuild(shard)
-                self.shelf.write(self.model.version, before, shard, [blobs[user] for user in shard])
-                rows += read
-                advance(len(shard))
-        self.shelf.seal(self.model.version, before, self.services.clock())
-        return rows
-
-    def of(self, users: Sequence[str]) -> States:
-        """The states of these users. Those nobody kept (late rows) are rebuilt; the new are empty."""
-        kept = dict(self.shelf.read(self.model.version, str(self.month.previous()), users))
-        missing = [user for user in users if user not in kept and self._known(user)]
-        if missing:
-            kept |= self._rebuild(missing)[0]
-        return self._unpack(users, kept)
-
-    def reference(self, span: Span) -> tuple[Reference, Laid]:
-        """What happened to everyone in the month, from the same users whichever shard is scored."""
-        laid = self._lay(span, self._sample, self.people)
-        states = self.of(self._sample)
-        return self._engine.reference(self.model, laid.panel, states, self.calendar), laid
-
-    def _known(self, user: str) -> bool:
-        """Whether the user has a row before the month."""
-        return self.people.first_seen[user] < self.month.start(self.model.timezone).timestamp()
+    sample: Known
 
     @cached_property
-    def _remembered(self) -> People:
-        """As whom users are remembered when the month begins."""
-        return self.people.remembered(self.month.start(self.model.timezone))
-
-    def _rebuild(self, users: Sequence[str]) -> tuple[dict[str, bytes], int]:
-        """Live through history with these users; also the number of rows it took."""
-        blobs: dict[str, bytes] = {}
-        rows = 0
-        people = self._remembered
-        for span, reference in self._history:
-            there = _there(people, users, span)
-            laid = self._lay(span, there, people)
-            states = self._unpack(there, blobs)
-            states = self._engine.replay(self.model, laid.panel, states, reference, self.calendar)
-            blobs.update(zip(there, states.pack(), strict=True))
-            rows += laid.rows
-        return blobs, rows
-
-    @cached_property
-    def _history(self) -> list[tuple[Span, Reference]]:
+    def months(self) -> list[tuple[Span, Reference]]:
         """The months before this one, each with what happened to everyone in it."""
+        engine, users = self.services.engine(), self.sample.people.users
         blobs: dict[str, bytes] = {}
-        history = []
+        past = []
         months = months_between(
             month_of(self.model.summary.trained_from, self.model.timezone), self.month.previous()
         )
         with self.services.progress.track("reading the reference", len(months)) as advance:
             for month in months:
                 span = months_span(self.services, month, month.next(), self.model.step)
-                there = _there(self.people, self._sample, span)
-                states = self._unpack(there, blobs)
-                panel = self._lay(span, there, self.people).panel
-                found = self._engine.reference(self.model, panel, states, self.calendar)
+                there = there_by(self.sample.people, users, span)
+                states = unpacked(self.services, self.model, there, blobs)
+                laid = read_panel(
+                    self.services, span, self.sample.people, there, specs_of(self.model)
+                )
+                found = engine.reference(self.model, laid.panel, states, self.sample.calendar)
                 blobs.update(zip(there, found.states.pack(), strict=True))
-                # Replay needs the common shock alone; the sample's states would weigh most.
-                history.append((span, replace(found, states=found.states.take([]))))
+                past.append((span, without_states(found)))
                 advance(1)
-        return history
+        return past
 
-    @cached_property
-    def _sample(self) -> tuple[str, ...]:
-        """The sample, fixed for the model's life: of users with rows late in its training span."""
-        end = self.model.summary.trained_to
-        last = month_of(end - 1, self.model.timezone)
-        since = last.previous().start(self.model.timezone)
-        recent = seen_between(self.services, since, last.end(self.model.timezone))
-        return sample(recent, REFERENCE_USERS)
 
-    def _unpack(self, users: Sequence[str], blobs: Mapping[str, bytes]) -> States:
-        return self._engine.States.unpack(self.model, users, [blobs.get(user) for user in users])
+@dataclass(frozen=True)
+class Memory:
+    """What one model knows of users when `month` begins.
 
-    def _lay(self, span: Span, users: Sequence[str], people: People) -> Laid:
-        return read_panel(self.services, span, people, users, specs_of(self.model))
+    shelf: where states are kept; None: in the store. known: the users it may be asked about.
+    """
+
+    services: Services
+    shelf: MemoryShelf | None
+    model: Model
+    month: Month
+    past: Past
+    known: Known
+
+    @classmethod
+    def open(
+        cls, services: Services, shelf: MemoryShelf | None, model: Model, month: Month, known: Known
+    ) -> Memory:
+        """The memory of these users, with a sample fixed for the model's life: of users with rows
+        late in its training span.
+        """
+        last = month_of(model.summary.trained_to - 1, model.timezone)
+        since = last.previous().start(model.timezone)
+        recent = seen_between(services, since, last.end(model.timezone))
+        users = known.of(sample(recent, REFERENCE_USERS))
+        return cls(services, shelf, model, month, Past(services, model, month, users), known)
+
+    def prepare(self, executor: Executor, users: Sequence[str], *, anew: bool = False) -> int:
+        """Rebuild everyone's state unless all are kept, or in any case where `anew`. Where all are,
+        only those of users whose baseline has begun afresh since.
+
+        A shard that cannot be rebuilt is left out: scoring tries it again and says who is at fault.
+        Returns: the number of rows read for it.
+        """
+        before = str(self.month.previous())
+        familiar = [user for user in users if self._familiar(user)]
+        if self._shelf.complete(self.model.version, before) and not anew:
+            afresh = self.known.people.remembered(self.month.start(self.model.timezone)).afresh
+            changed = [user for user in familiar if user in afresh]
+            kept = self._shelf.read(self.model.version, before, changed) if changed else {}
+            familiar = [user for user in changed if user not in kept]
+            if not familiar:
+                return 0
+        shards = chunks(familiar, self.services.settings.run.shard_users)
+        learning = Learning(self.services, self.past)
+        parts = ((number, self.known.of(shard)) for number, shard in enumerate(shards))
+        rows, failed = 0, 0
+        # Months are read here, once, before they travel with the work.
+        label = f"learning users, {len(self.past.months)} months"
+        with self.services.progress.track(label, len(familiar)) as advance:
+            for number, outcome in executor.run(learning, parts):
+                if isinstance(outcome, Failure):
+                    structlog.get_logger().warning(
+                        "shard_not_learnt", shard=number, error=outcome.reason
+                    )
+                    failed += 1
+                else:
+                    blobs, read = outcome
+                    users = shards[number]
+                    packed = [blobs[user] for user in users]
+                    self._shelf.write(self.model.version, before, users, packed)
+                    rows += read
+                advance(len(shards[number]))
+        if not failed:
+            self._shelf.seal(self.model.version, before, self.services.clock())
+        return rows
+
+    def of(self, users: Sequence[str]) -> States:
+        """The states of these users. Those nobody kept (late rows) are rebuilt; the new are empty."""
+        kept = dict(self._shelf.read(self.model.version, str(self.month.previous()), users))
+        missing = [user for user in users if user not in kept and self._familiar(user)]
+        if missing:
+            kept |= lived_through(self.services, self.past, self.known, missing)[0]
+        return unpacked(self.services, self.model, users, kept)
+
+    def reference(self, span: Span) -> tuple[Reference, Laid]:
+        """What happened to everyone in the month, from the same users whichever shard is scored."""
+        sample = self.past.sample
+        users = sample.people.users
+        laid = read_panel(self.services, span, sample.people, users, specs_of(self.model))
+        states = replace(self, known=sample).of(users)
+        engine = self.services.engine()
+        return engine.reference(self.model, laid.panel, states, sample.calendar), laid
+
+    def _familiar(self, user: str) -> bool:
+        """Whether the user has a row before the month."""
+        first = self.known.people.first_seen[user]
+        return first < self.month.start(self.model.timezone).timestamp()
 
     @property
-    def _engine(self) -> Engine:
-        return self.services.engine()
+    def _shelf(self) -> Shelf:
+        return self.services.store.states if self.shelf is None else self.shelf
 
 
-def _there(people: People, users: Sequence[str], span: Span) -> list[str]:
+@dataclass(frozen=True)
+class Learning:
+    """Lives through history with the users of a shard, anywhere; nothing is written."""
+
+    services: Services
+    past: Past
+
+    def __call__(self, known: Known) -> tuple[dict[str, bytes], int]:
+        """Their packed states, and the number of rows it took."""
+        return lived_through(self.services, self.past, known, known.people.users)
+
+
+def lived_through(
+    services: Services, past: Past, known: Known, users: Sequence[str]
+) -> tuple[dict[str, bytes], int]:
+    """What the model knows of these users after the past, packed; and the rows it took."""
+    model, engine = past.model, services.engine()
+    people = known.people.remembered(past.month.start(model.timezone))
+    blobs: dict[str, bytes] = {}
+    rows = 0
+    for span, reference in past.months:
+        there = there_by(people, users, span)
+        laid = read_panel(services, span, people, there, specs_of(model))
+        states = unpacked(services, model, there, blobs)
+        states = engine.replay(model, laid.panel, states, reference, known.calendar)
+        blobs.update(zip(there, states.pack(), strict=True))
+        rows += laid.rows
+    return blobs, rows
+
+
+def unpacked(
+    services: Services, model: Model, users: Sequence[str], blobs: Mapping[str, bytes]
+) -> States:
+    """The states of these users; one without a record starts empty."""
+    return services.engine().States.unpack(model, users, [blobs.get(user) for user in users])
+
+
+def there_by(people: People, users: Sequence[str], span: Span) -> list[str]:
     """Those who had their first row before the span's end."""
     end = span.end.timestamp()
     return [user for user in users if people.first_seen[user] < end]
+
+
+def without_states(reference: Reference) -> Reference:
+    """The reference for those who are compared with it: the sample's states would weigh most."""
+    return replace(reference, states=reference.states.take([]))
 
 
 def specs_of(model: Model) -> dict[str, MetricSpec]:

@@ -1,33 +1,22 @@
 """What every executor holds to, whether its workers are threads or processes of a cluster."""
 
-import threading
+import os
+import signal
 import time
 
 import pytest
 
-from anomaly.exceptions import SourceError
-from pipelines.executors import Failure
+from anomaly.exceptions import SettingsError, SourceError
+from pipelines.executors import Failure, cluster
+from pipelines.executors.cluster import Tasks
 from pipelines.executors.local import Threads
+from tests.fixtures.cluster import Notes, ray_folder
+
+__all__ = ["ray_folder"]
+
+pytestmark = pytest.mark.timeout(600)
 
 WORKERS, ATTEMPTS = 2, 3
-
-
-class Notes:
-    """A folder in which work, wherever it is done, leaves a line for each attempt."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def write(self, shard):
-        with (self.folder / str(shard)).open("a") as file:
-            file.write(".")
-
-    def attempts(self, shard):
-        file = self.folder / str(shard)
-        return len(file.read_text()) if file.exists() else 0
-
-    def begun(self):
-        return sum(1 for _ in self.folder.iterdir())
 
 
 @pytest.fixture
@@ -35,13 +24,22 @@ def notes(tmp_path):
     return Notes(tmp_path)
 
 
-@pytest.fixture
-def executor():
-    return Threads(WORKERS, ATTEMPTS)
+@pytest.fixture(scope="module")
+def ray_here(ray_folder):
+    """Ray on this machine alone, as a run starts it that is told of no cluster."""
+    with cluster.connected(None, WORKERS, ATTEMPTS, WORKERS) as tasks:
+        yield tasks
+
+
+@pytest.fixture(params=["local", "ray"])
+def executor(request):
+    if request.param == "local":
+        return Threads(WORKERS, ATTEMPTS)
+    return request.getfixturevalue("ray_here")
 
 
 def numbered(count):
-    return {number: number for number in range(count)}
+    return [(number, number) for number in range(count)]
 
 
 def test_results_come_in_the_order_of_shards(executor):
@@ -53,7 +51,7 @@ def test_results_come_in_the_order_of_shards(executor):
 
 
 def test_there_may_be_nothing_to_do(executor):
-    assert list(executor.run(str, {})) == []
+    assert list(executor.run(str, [])) == []
 
 
 def test_no_more_are_begun_than_are_taken(executor, notes):
@@ -100,6 +98,33 @@ def test_what_is_no_shard_s_fault_ends_it_at_once(executor, notes):
     assert notes.begun() <= 2 * WORKERS + 2
 
 
-def test_work_is_done_at_the_same_time():
-    both = threading.Barrier(WORKERS, timeout=10)
-    assert len(list(Threads(WORKERS, 1).run(lambda _: both.wait(), numbered(4)))) == 4
+def test_work_is_done_at_the_same_time(executor, notes):
+    def work(number):
+        notes.write(number)
+        while notes.begun() < WORKERS:  # ends only if another is begun meanwhile
+            time.sleep(0.01)
+        return number
+
+    assert len(list(executor.run(work, numbered(WORKERS)))) == WORKERS
+    assert executor.workers == WORKERS
+
+
+def test_a_process_that_dies_takes_no_other_with_it(ray_here, notes):
+    def work(number):
+        notes.write(number)
+        if number == 1 or (number == 2 and notes.attempts(2) < 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    outcomes = dict(Tasks(WORKERS, 2).run(work, numbered(4)))
+    failure = outcomes.pop(1)
+    assert outcomes == {0: 0, 2: 2, 3: 3}
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith("WorkerCrashedError: ")
+    assert [notes.attempts(number) for number in (1, 2)] == [2, 2]
+
+
+def test_a_worker_of_another_version_is_refused(ray_here, monkeypatch):
+    monkeypatch.setattr("anomaly.__version__", "9.9")
+    with pytest.raises(SettingsError, match="has anomaly .* the driver has 9.9"):
+        list(ray_here.run(str, numbered(1)))
