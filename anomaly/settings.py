@@ -328,11 +328,6 @@ class RunSettings(Section):
     """How a run is carried out."""
 
     engine: Literal["local", "ray"] = Field("local", description="Where shards are scored.")
-    ray_address: str | None = Field(
-        None,
-        description="Of the cluster: ray://HOST:10001, HOST:6379 or auto (one on this machine). Default: "
-        "RAY_ADDRESS, which ray job submit sets, else Ray on this machine for the run alone.",
-    )
     workers: int = Field(
         0, ge=0, description="Shards scored at the same time; 0: as many as cores and memory allow."
     )
@@ -346,6 +341,11 @@ class RunSettings(Section):
     )
     artefacts: Path | None = Field(
         None, description="Folder of models; default: beside the database."
+    )
+    ray_address: str | None = Field(
+        None,
+        description="Of the cluster: ray://HOST:10001, HOST:6379 or auto (one on this machine). Default: "
+        "RAY_ADDRESS, which ray job submit sets, else Ray on this machine for the run alone.",
     )
 
 
