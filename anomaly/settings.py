@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ RESULT_SECTIONS = ("grid", "metric", "calendar", "cohorts", "model", "scan", "th
 DAY_SECONDS = 86_400
 CRON_FIELDS = 5
 _CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _CRON_NAMES = frozenset(
     "jan feb mar apr may jun jul aug sep oct nov dec mon tue wed thu fri sat sun".split()
 )
@@ -105,6 +107,14 @@ def _web_address(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _quiet_hours(text: str) -> str:
+    ends = text.split("-")
+    if len(ends) != 2 or not all(_CLOCK.fullmatch(end) for end in ends):
+        raise ValueError(f"quiet hours {text!r} are none. Write from-to, as in 22:00-07:00")
+    return text
+
+
+QuietHours = Annotated[str, AfterValidator(_quiet_hours)]
 Duration = Annotated[str, AfterValidator(_duration)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Step = Annotated[str, AfterValidator(_step)]
@@ -350,9 +360,28 @@ class RunSettings(Section):
 
 
 class NotifySettings(Section):
-    """Whom to tell."""
+    """Whom to tell: of a month when it is complete, of what cannot wait at once."""
 
-    urls: list[str] = Field(default_factory=list, description="apprise URLs.")
+    urls: list[str] = Field(
+        default_factory=list,
+        repr=False,
+        description="Addresses as apprise has them, such as mailto://… or slack://…; NAME=… names one.",
+    )
+    urls_file: Path | None = Field(
+        None, description="A file with more of them, one a line: they hold passwords."
+    )
+    urgent: Literal["low", "medium", "high", "critical", "never"] = Field(
+        "critical", description="Flags of this severity and above are told at once."
+    )
+    recent: Duration = Field(
+        "45d", description="Nothing is told of months that ended longer ago, such as in a backfill."
+    )
+    per_hour: int = Field(
+        10, ge=1, description="At most so many messages a channel; others wait and are joined."
+    )
+    quiet: QuietHours | None = Field(
+        None, description="Nothing is sent in these hours of [grid] timezone: 22:00-07:00."
+    )
 
 
 class WebSettings(Section):

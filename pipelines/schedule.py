@@ -29,6 +29,7 @@ from pipelines.exclusive import RENEWALS_PER_LEASE, exclusive
 from pipelines.jobs.books import failing
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.month import run_month
+from pipelines.jobs.tell import tell, tell_carefully
 from pipelines.jobs.train import NO_TRAINING, can_train, due, train_and_register
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pipelines.services import Services
 
 JOBS = ("ingest", "train", "score")
+TELL_SECONDS = 60  # how often people are told what was held back
 REQUEST_SECONDS = 10  # how often asked-for runs are looked for
 GRACE_SECONDS = 10  # a child that SIGTERM has not ended by then is killed
 LOOK_BACK = tuple(dt.timedelta(days=days) for days in (1 / 24, 1, 8, 32, 366))
@@ -179,6 +181,11 @@ class Scheduler:
             note = "done" if code == 0 else f"ended with exit code {code}; see the ledger"
             services.store.requests.done(request, services.clock(), note=note)
 
+    def tell(self) -> None:
+        """Send what a failure, the rate or quiet hours held back."""
+        if self.leads:
+            tell(self._services)
+
     def _start(self, job: str, now: dt.datetime, planned_for: dt.datetime | None) -> None:
         threading.Thread(
             target=self._carry_out, args=(job, now, planned_for), name=job, daemon=True
@@ -238,6 +245,9 @@ class Scheduler:
             guarded(self.serve_requests), "interval", seconds=REQUEST_SECONDS, id="requests",
             coalesce=True,
         )  # fmt: skip
+        clockwork.add_job(
+            guarded(self.tell), "interval", seconds=TELL_SECONDS, id="tell", coalesce=True
+        )
         lead()
         clockwork.start()
         try:
@@ -356,6 +366,7 @@ def do_score(services: Services, planned_for: dt.datetime | None) -> Iterator[st
                 notes.append(f"{month} not scored: {error}")
             yield notes[-1]
         services.store.ledger.finish(run, "complete", services.clock(), note="; ".join(notes))
+    tell_carefully(services)
 
 
 def months_to_score(services: Services) -> list[Month]:

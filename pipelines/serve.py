@@ -14,6 +14,7 @@ from anomaly.exceptions import SettingsError
 from anomaly.telemetry.collector import build_registry
 from anomaly.web.app import create_app
 from pipelines.guard import open_door
+from pipelines.jobs.tell import channels_of
 from pipelines.jobs.train import load_model
 from pipelines.schedule import Children, Scheduler
 
@@ -37,7 +38,13 @@ def serve(services: Services, config: Path | None, say: Callable[[str], None]) -
     def leads() -> bool:
         return scheduler.leads
 
-    registry = build_registry(services.store, leads, services.clock, services.timezone)
+    registry = build_registry(
+        services.store,
+        leads,
+        services.clock,
+        services.timezone,
+        [channel.name for channel in channels_of(services.settings.notify)],
+    )
 
     def model() -> Model | None:
         champion = services.store.models.champion()

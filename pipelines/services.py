@@ -198,11 +198,6 @@ def refuse_unserved(settings: Settings) -> None:
         raise SettingsError(
             "[privacy] pseudonymise needs a key: anomaly key create FILE, then set key_file."
         )
-    if settings.notify.urls:
-        raise SettingsError(
-            "[notify] urls: this version notifies nobody. Alert on the metrics of `anomaly serve` "
-            "and leave the setting out."
-        )
 
 
 def core_engine() -> Engine:

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.databases",
     "tests.fixtures.programs",
+    "tests.fixtures.receivers",
     "tests.fixtures.surroundings",
     "tests.fixtures.behaviour",
 ]

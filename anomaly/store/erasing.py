@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from anomaly.store.audit import add
-from anomaly.store.tables import METADATA, erasures, flags, rejects
+from anomaly.store.tables import METADATA, erasures, flags, rejects, told
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -120,6 +120,9 @@ def _delete(connection: Connection, user_id: str) -> Counter[str]:
         gone[table.name] += connection.execute(
             sa.delete(table).where(table.c.flag_id.in_(theirs))
         ).rowcount
+    gone[told.name] += connection.execute(
+        sa.delete(told).where(told.c.subject.in_(theirs))
+    ).rowcount
     for table in _tables_with("user_id"):
         gone[table.name] += connection.execute(
             sa.delete(table).where(table.c.user_id == user_id)

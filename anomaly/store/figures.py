@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from anomaly.store.lease import LEADER
+from anomaly.store.notifications import SENDING
 from anomaly.store.tables import feedback, leases, notifications, run_stages, runs
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ class Figures:
     def notifications(self) -> dict[tuple[str, str], int]:
         """Messages sent, by channel and outcome."""
         by = (notifications.c.channel, notifications.c.outcome)
-        query = sa.select(*by, sa.func.count()).group_by(*by)
+        # One on its way may still fail: counted now, it would be taken back.
+        ended = notifications.c.outcome != SENDING
+        query = sa.select(*by, sa.func.count()).where(ended).group_by(*by)
         rows = self._database.read(lambda c: c.execute(query).all())
         return {(channel, outcome): count for channel, outcome, count in rows}
 

@@ -16,6 +16,7 @@ from anomaly.store.inbox import Rejects, Requests
 from anomaly.store.lease import Leases
 from anomaly.store.ledger import Ledger
 from anomaly.store.models import Models
+from anomaly.store.notifications import Notifications
 from anomaly.store.observations import Observations
 from anomaly.store.people import Events, Users
 from anomaly.store.pseudonyms import Pseudonyms
@@ -56,6 +57,7 @@ class Store:
         self.rejects = Rejects(self._database)
         self.requests = Requests(self._database)
         self.figures = Figures(self._database)
+        self.notifications = Notifications(self._database)
         self.audit = AuditRows(self._database)
         self.secrets = Secrets(self._database)
         self.tokens = Tokens(self._database)

@@ -346,6 +346,19 @@ notifications = _table(
     _words("outcome"),
     _words("note"),
     _instant("sent_at"),
+    sa.Column("kind", Words, nullable=False, server_default=""),
+    _words("month", nullable=True),
+)
+told = _table(
+    "told",
+    _key("channel"),
+    _key("subject"),
+    sa.Column(
+        "notification_id",
+        sa.Integer,
+        sa.ForeignKey("notifications.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
 )
 tokens = _table(
     "tokens",

@@ -40,6 +40,7 @@ def run(
     from pipelines.figures import handed_on
     from pipelines.jobs.month import run_month
     from pipelines.jobs.scope import Options
+    from pipelines.jobs.tell import tell_carefully
 
     shell = shell_of(context)
     wanted = Month.parse(month)
@@ -47,6 +48,7 @@ def run(
     services = shell.services()
     with handed_on(services):
         tell(shell, run_month(services, wanted, options))
+        tell_carefully(services)
 
 
 def backfill(
@@ -63,6 +65,7 @@ def backfill(
     from pipelines.figures import handed_on
     from pipelines.jobs.backfill import backfill as each_month
     from pipelines.jobs.scope import Options
+    from pipelines.jobs.tell import tell_carefully
 
     shell = shell_of(context)
     months = Month.parse(first), Month.parse(last)
@@ -71,6 +74,7 @@ def backfill(
     with handed_on(services):
         for outcome in each_month(services, *months, options):
             tell(shell, outcome)
+        tell_carefully(services)
 
 
 def tell(shell: Shell, outcome: Outcome) -> None:

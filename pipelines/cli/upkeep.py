@@ -1,4 +1,4 @@
-"""Upkeep: state, retention, notify, cohorts."""
+"""Upkeep: state, retention, cohorts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ def register(app: typer.Typer) -> None:
     app.command()(retention)
     for name, text, commands in (
         ("state", "What is known of each user.", {"rebuild": rebuild}),
-        ("notify", "Whom to tell.", {"test": notify_test}),
         ("cohorts", "Peer groups.", {"list": list_cohorts, "move": move}),
     ):
         group = typer.Typer(no_args_is_help=True)
@@ -54,12 +53,6 @@ def retention(
         raise not_yet("retention without --dry-run", "Count what is due with --dry-run.")
     shell = shell_of(context)
     output.show(shell, "due for deletion", ("what", "kept", "rows"), due(shell.services()))
-
-
-def notify_test(context: typer.Context) -> None:
-    """Send a test notification."""
-    del context
-    raise not_yet("notify test", "Alert on the metrics that `anomaly serve` gives at /metrics.")
 
 
 def list_cohorts(
