@@ -59,6 +59,7 @@ def main() -> None:
         url = options.database or f"sqlite:///{folder}/anomaly.db"
         services = prepared(url, Path(folder), options)
         measured = measure(services)
+        measured.rows_a_second = read_rate(services)
     for table in (tell(measured), check(measured, options.workers), project(measured, options)):
         print("\n".join(table), end="\n\n")
 
@@ -85,7 +86,7 @@ def prepared(url: str, folder: Path, options: argparse.Namespace) -> Services:
     settings = Settings.model_validate(
         {
             "database": {"url": url},
-            "model": {"steps": 4 if options.quick else 40, "sample_users": 200},
+            "model": {"steps": 4 if options.quick else 10, "sample_users": 50},
             "run": {
                 "workers": options.workers,
                 "shard_users": options.shard_users,
@@ -107,8 +108,8 @@ def behaviour(month: Month, users: Sequence[int]) -> pa.Table:
     start, end = (int(when.timestamp()) for when in (month.start("UTC"), month.end("UTC")))
     times = np.arange(start, end, 3_600)
     busy = ((times // 3_600) % 24 >= 8) & ((times // 3_600) % 24 < 18)
+    level = np.random.default_rng(users[0]).lognormal(1, 0.6, (len(users), 1, len(METRICS)))
     rng = np.random.default_rng([month.month, users[0]])
-    level = rng.lognormal(1, 0.6, (len(users), 1, len(METRICS)))
     rate = np.where(busy[None, :, None], level, 0.02)
     values = rng.poisson(rate).astype(np.float64)
     shape = values.shape
@@ -132,6 +133,7 @@ class Timed:
     score: list[float] = field(default_factory=list)
     publish_: list[float] = field(default_factory=list)
     rows: int = 0
+    rows_a_second: float = 0.0
     users: int = 0
     flags: int = 0
     state_bytes: int = 0
@@ -203,6 +205,14 @@ def measure(services: Services) -> Timed:
     return timed
 
 
+def read_rate(services: Services) -> float:
+    """Rows of the month that come out of the database in a second of CPU."""
+    began, rows = time.process_time(), 0
+    for table in services.store.observations.read(MONTH.start("UTC"), MONTH.end("UTC")):
+        rows += len(table)
+    return rows / (time.process_time() - began)
+
+
 @dataclass(frozen=True, slots=True)
 class Simulated:
     """seconds: until the last shard is published. driver: the share of them in which it publishes."""
@@ -242,6 +252,7 @@ def tell(measured: Timed) -> list[str]:
         f"| users, shards, rows | {each:,}, {len(measured.score)}, {measured.rows:,} |",
         f"| CPU of a user-month, read to published | {1e3 * measured.cpu / each:.2f} ms |",
         f"| of that, published by the driver | {1e3 * publish / measured.slowdown / each:.3f} ms |",
+        f"| rows read from the database in a second of CPU | {measured.rows_a_second:,.0f} |",
         f"| state kept of a user | {measured.state_bytes / each / 1e3:.1f} kB |",
         f"| rows written for a user | {(2 * each + measured.flags) / each:.3f} |",
         f"| clock over CPU (others use the machine) | {measured.slowdown:.2f} |",
@@ -276,8 +287,11 @@ def project(measured: Timed, options: argparse.Namespace) -> list[str]:
     """Hours, writes and money for more users than are here, shards of the default size."""
     lines = [
         "Simulated: shards of the default size, with the CPU times that were measured",
-        "| users | cores | hours | cores busy | driver busy | rows written | states, GB | cost |",
-        "|---|---|---|---|---|---|---|---|",
+        (
+            "| users | cores | hours | cores busy | driver busy | reading, core-hours "
+            "| rows written | states, GB | cost |"
+        ),
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     rng = np.random.default_rng(0)
     size = Settings().run.shard_users
@@ -291,11 +305,12 @@ def project(measured: Timed, options: argparse.Namespace) -> list[str]:
         busy = score[drawn].sum() / (said.seconds * cores)
         rows = users * (2 + measured.flags / measured.users)
         states = users * measured.state_bytes / measured.users
+        reading = users * measured.rows / measured.users / measured.rows_a_second / 3_600
         cost = said.seconds / 3_600 * (cores + 1) * options.price
         limit = " (the limit)" if said.driver > BOTTLENECK else ""
         lines.append(
             f"| {users:,} | {cores:,} | {said.seconds / 3_600:,.2f} | {busy:.0%} | "
-            f"{said.driver:.0%}{limit} | {rows:,.0f} | {states / 1e9:,.1f} | {cost:,.2f} |"
+            f"{said.driver:.0%}{limit} | {reading:,.1f} | {rows:,.0f} | {states / 1e9:,.1f} | {cost:,.2f} |"
         )
     lines.append("")
     lines.append(

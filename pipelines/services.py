@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.engine import make_url
 
@@ -18,7 +18,7 @@ import anomaly
 from anomaly.exceptions import SettingsError
 from anomaly.progress import SILENT
 from anomaly.settings import Settings, configuration_hash, with_values
-from anomaly.store import Store, open_engine, schema
+from anomaly.store import Store, open_engine
 from anomaly.store.artefacts import Artefacts
 from pipelines.trail import Trail
 
@@ -120,12 +120,7 @@ class Services:
         """Travel as settings: where they arrive, connections are opened anew and nobody is told of
         progress.
         """
-        url = make_url(self.settings.database.url)
-        if url.get_backend_name() == "sqlite" and url.database:
-            url = url.set(database=str(Path(url.database).absolute()))
-        place = url.render_as_string(hide_password=False)
-        settings = with_values(self.settings, "[database] url", "database", url=place)
-        return _arrived, (settings, self.artefacts.folder, self.engine, self.holder)
+        return _wired, (_anywhere(self.settings), self.engine, self.holder)
 
     @property
     def configuration(self) -> str:
@@ -160,33 +155,42 @@ def open_services(settings: Settings, progress: Progress) -> Services:
         reached; SchemaError if its schema is not this version's.
     """
     refuse_unserved(settings)
-    engine = open_database(settings)
-    schema.check(engine)
-    return Services(
-        settings=settings,
-        store=Store(engine, settings.database.retries),
-        artefacts=Artefacts(artefacts_folder(settings)),
-        engine=core_engine,
-        progress=progress,
-        clock=utc_now,
-        sleep=time.sleep,
-        holder=holder_name(),
-    )
+    services = _wired(settings, core_engine, holder_name(), progress)
+    services.store.check()
+    return services
 
 
-def _arrived(
-    settings: Settings, artefacts: Path, engine: Callable[[], Engine], holder: str
+def _wired(
+    settings: Settings, engine: Callable[[], Engine], holder: str, progress: Progress = SILENT
 ) -> Services:
+    """All services, in this process or in one that works for it elsewhere."""
     return Services(
         settings=settings,
         store=Store(open_database(settings), settings.database.retries),
-        artefacts=Artefacts(artefacts),
+        artefacts=Artefacts(artefacts_folder(settings)),
         engine=engine,
-        progress=SILENT,
+        progress=progress,
         clock=utc_now,
         sleep=time.sleep,
         holder=holder,
     )
+
+
+def _anywhere(settings: Settings) -> Settings:
+    """The same settings, with paths that do not depend on the working folder."""
+    url = make_url(settings.database.url)
+    if url.get_backend_name() == "sqlite" and url.database:
+        url = url.set(database=str(Path(url.database).absolute()))
+    place = url.render_as_string(hide_password=False)
+    values: dict[str, dict[str, Any]] = {
+        "database": {"url": place},
+        "run": {"artefacts": artefacts_folder(settings).absolute()},
+    }
+    if settings.source.path is not None:
+        values["source"] = {"path": str(Path(settings.source.path).absolute())}
+    for section, changed in values.items():
+        settings = with_values(settings, "this process's folder", section, **changed)
+    return settings
 
 
 def refuse_unserved(settings: Settings) -> None:
