@@ -248,6 +248,10 @@ class FlagReader(Protocol):
         """The series stored with a flag, or None where none was."""
         ...
 
+    def severities(self, month: str) -> Mapping[str, int]:
+        """How many flags of a month have each severity."""
+        ...
+
     def user_months(
         self, month: str, user: str | None = None, *, limit: int | None = None, offset: int = 0
     ) -> Sequence[UserMonthRow]:

@@ -311,7 +311,7 @@ class FeedbackSettings(Section):
     """What follows from verdicts. Neither scores nor the names of flags depend on it."""
 
     margin: float = Field(
-        1.5,
+        1.25,
         ge=1,
         description="After a false alarm, similar flags need its score times this to be shown as open.",
     )

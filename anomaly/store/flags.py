@@ -78,6 +78,18 @@ class Flags:
         below = below.order_by(view.c.score.desc(), view.c.flag_id)
         return self._database.read(lambda c: (c.scalar(above), c.scalar(below)))
 
+    def severities(self, month: str) -> dict[str, int]:
+        """How many flags of a month have each severity."""
+        view = flags_current
+        query = (
+            sa.select(view.c.severity, sa.func.count())
+            .where(view.c.month == month)
+            .group_by(view.c.severity)
+        )
+        return {
+            row[0]: int(row[1]) for row in self._database.read(lambda c: c.execute(query).all())
+        }
+
     def user_months(
         self, month: str, user: str | None = None, limit: int | None = None, offset: int = 0
     ) -> list[UserMonthRow]:

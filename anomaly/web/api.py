@@ -17,6 +17,8 @@ Limit = Annotated[int, Query(ge=1, le=10_000, description="At most so many rows.
 Offset = Annotated[int, Query(ge=0, le=10_000_000, description="Leaves out so many rows first.")]
 Severity = Literal["low", "medium", "high", "critical"]
 Status = Literal["open", "acknowledged", "closed"]
+Kind = Literal["burst", "silence", "shift", "drift", "new", "combination"]
+Verdict = Literal["true", "false_alarm", "expected", "new_normal"]
 
 
 def router(store: WebStore) -> APIRouter:
@@ -30,12 +32,26 @@ def router(store: WebStore) -> APIRouter:
         metric: str | None = None,
         severity: Severity | None = None,
         status: Status | None = None,
+        kind: Kind | None = None,
+        label: Verdict | None = None,
+        assignee: str | None = None,
+        suppressed: bool | None = None,
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[dict[str, Any]]:
         """Flags as `anomaly flags export` gives them, the highest score first."""
         chosen = FlagFilter(
-            checked(month), user, metric, severity, status, limit=limit, offset=offset
+            checked(month),
+            user,
+            metric,
+            severity,
+            status,
+            kind,
+            label,
+            assignee,
+            suppressed,
+            limit,
+            offset,
         )
         return [views.flag_record(row) for row in store.flags.select(chosen)]
 

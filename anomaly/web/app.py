@@ -23,7 +23,7 @@ from anomaly.exceptions import AnomalyError, SourceError
 from anomaly.months import parse_duration
 from anomaly.ports import WebStore
 from anomaly.settings import Settings
-from anomaly.web import api, assets, logon, pages
+from anomaly.web import api, assets, feedback, logon, pages
 from anomaly.web.access import ANYONE, Door, needs, roles_of_routes
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def create_app(
     app.include_router(logon.router(renderer, door))
     app.include_router(pages.router(store, renderer, model))
     app.include_router(api.router(store))
+    terms = feedback.terms_of(settings.feedback)
+    app.include_router(feedback.api(store, door, terms))
+    app.include_router(feedback.pages(store, renderer, door, terms))
     _add_probes(app, store, registry, leader)
     _add_errors(app, renderer)
     list(roles_of_routes(app))  # raises for a route that states none

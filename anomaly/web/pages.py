@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 USERS = 12  # on one page of their table
 FLAGS = 25
 MONTHS = 240  # offered to choose from: twenty years
+SUPPRESSED = {"no": False, "only": True}  # as the filter's form says it
 PLOTS = 4  # drawn on a user's page; further flags are linked
 
 Page = Annotated[int, Query(ge=1, le=1_000_000)]
@@ -80,10 +81,17 @@ def router(store: WebStore, renderer: Renderer, model: Callable[[], Model | None
         status: Text = "",
         user: Text = "",
         metric: Text = "",
+        suppressed: Text = "",
         users: Page = 1,
         flags: Page = 1,
     ) -> HTMLResponse:
-        chosen = {"severity": severity, "status": status, "user": user, "metric": metric}
+        chosen = {
+            "severity": severity,
+            "status": status,
+            "suppressed": suppressed,
+            "user": user,
+            "metric": metric,
+        }
         return _month(store, renderer, month, chosen, users, flags)
 
     @routes.get("/users")
@@ -125,7 +133,14 @@ def _month(
     ranked = store.flags.user_months(wanted, limit=USERS + 1, offset=(users - 1) * USERS)
     found = store.flags.select(
         FlagFilter(
-            wanted, user, metric, severity, status, limit=FLAGS + 1, offset=(flags - 1) * FLAGS
+            wanted,
+            user,
+            metric,
+            severity,
+            status,
+            suppressed=SUPPRESSED.get(chosen["suppressed"]),
+            limit=FLAGS + 1,
+            offset=(flags - 1) * FLAGS,
         )
     )
     return renderer.page(
@@ -133,14 +148,18 @@ def _month(
         month=wanted,
         months=sorted({run.month for run in runs if run.month} | {wanted}, reverse=True),
         run=next((run for run in runs if run.month == wanted), None),
-        severities=views.severities(store.flags.select(FlagFilter(wanted))),
+        severities=views.severities(store.flags.severities(wanted)),
         users=ranked[:USERS],
         users_page=_Paging("users", users, len(ranked) > USERS, {**chosen, "month": wanted}),
         flags=found[:FLAGS],
         flags_page=_Paging("flags", flags, len(found) > FLAGS, {**chosen, "month": wanted}),
         chosen=chosen,
         filtered=any(chosen.values()),
-        choices={"severity": tuple(reversed(SEVERITIES)), "status": STATUSES},
+        choices={
+            "severity": tuple(reversed(SEVERITIES)),
+            "status": STATUSES,
+            "suppressed": tuple(SUPPRESSED),
+        },
     )
 
 
@@ -232,6 +251,7 @@ def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
         before=before,
         after=after,
         siblings=[other for other in siblings if other.flag.flag_id != flag_id],
+        said=store.feedback.said(flag_id),
     )
 
 

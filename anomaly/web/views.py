@@ -17,13 +17,20 @@ from anomaly.records import FLAG_COLUMNS, SEVERITIES, Band, Flag
 from anomaly.web import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from anomaly.calibration_report import Calibration, Row
     from anomaly.heatmap import HeatMap
-    from anomaly.ports import FlagRow, RunRow, UserMonthRow
+    from anomaly.ports import (
+        ConsequenceRow,
+        FlagRow,
+        RunRow,
+        SaidRow,
+        SuppressionRow,
+        UserMonthRow,
+    )
 
 SMALL_GROUP = 4  # others; a cohort has five members, else everyone is the peer group
 
@@ -249,10 +256,9 @@ def comparisons(flag: Flag) -> list[Comparison]:
     ]
 
 
-def severities(rows: Iterable[FlagRow]) -> list[tuple[str, int]]:
+def severities(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """How many flags of each severity, the gravest first, without those that have none."""
-    counts = Counter(row.flag.severity for row in rows)
-    return [(severity, counts[severity]) for severity in reversed(SEVERITIES) if counts[severity]]
+    return [(name, counts[name]) for name in reversed(SEVERITIES) if counts.get(name)]
 
 
 def skipped(rows: Iterable[UserMonthRow]) -> list[tuple[str, int]]:
@@ -271,6 +277,42 @@ def flag_record(row: FlagRow) -> dict[str, Any]:
         "label": row.label,
         "assignee": row.assignee,
         "suppressed_by": row.suppressed_by,
+    }
+
+
+def said_record(row: SaidRow) -> dict[str, Any]:
+    """One thing that was said of a flag, as the API gives it."""
+    return {
+        "verdict": row.verdict,
+        "status": row.status,
+        "assignee": row.assignee,
+        "note": row.note,
+        "author": row.author,
+        "given_at": _plain(row.given_at),
+    }
+
+
+def consequence_record(row: ConsequenceRow) -> dict[str, Any]:
+    """What followed from a verdict, as the API gives it."""
+    return {
+        "flag_id": row.flag_id,
+        "verdict": row.verdict,
+        "suppression": row.suppression,
+        "quieted": row.quieted,
+        "baseline": _plain(row.baseline),
+    }
+
+
+def suppression_record(row: SuppressionRow) -> dict[str, Any]:
+    """A suppression as the API gives it."""
+    fields = {name: _plain(value) for name, value in asdict(row.suppression).items()}
+    return {
+        "id": row.id,
+        **fields,
+        "created_at": _plain(row.created_at),
+        "revoked_at": _plain(row.revoked_at),
+        "revoked_by": row.revoked_by,
+        "quiets": row.quiets,
     }
 
 

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 KINDS = {
     "burst": "burst",
     "silence": "silence",
-    "shift": "lasting change of level",
-    "drift": "slow drift",
+    "shift": "unusual hours",
+    "drift": "lasting change",
     "new": "something never seen before",
     "combination": "unusual combination",
 }
 KIND_MEANINGS = {
     "burst": "much more than usual within a short time",
     "silence": "much less than usual, or nothing where something is normal",
-    "shift": "a level that changed and stayed changed",
-    "drift": "a level that moves away little by little",
+    "shift": "activity in hours in which this user is hardly ever active",
+    "drift": "a level that changed and stays changed for days",
     "new": "activity this user has not shown before",
     "combination": "several metrics that do not usually occur together",
 }
@@ -45,6 +45,18 @@ SKIPS = {
     "unknown_metrics": "only metrics that the model does not know",
     "not_selected": "not selected for the run",
     "failed_shard": "their part of the run failed",
+}
+VERDICTS = {
+    "true": "true",
+    "false_alarm": "false alarm",
+    "expected": "expected",
+    "new_normal": "new normal",
+}
+VERDICT_MEANINGS = {
+    "true": "something was wrong, or worth knowing",
+    "false_alarm": "nothing happened that matters; similar flags will need more evidence",
+    "expected": "it happened and was in order; similar flags will need more evidence",
+    "new_normal": "this is how the user works from now on; the baseline starts afresh",
 }
 _SCALES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 GROUPS = {

@@ -1,4 +1,5 @@
-// The arrow keys lead along a page's "previous" and "next" links. No request of its own, no global name.
+// The arrow keys lead along a page's "previous" and "next" links, and a digit presses the button that shows it.
+// No request of its own, no global name.
 "use strict";
 
 (() => {
@@ -9,7 +10,8 @@
   document.addEventListener("keydown", (event) => {
     const rel = LINKS[event.key];
     const plain = !(event.altKey || event.ctrlKey || event.metaKey || event.shiftKey);
-    if (!rel || !plain || event.target.closest(TAKEN)) return;
-    document.querySelector(`a[rel="${rel}"][data-key]`)?.click();
+    if (!plain || event.target.closest(TAKEN)) return;
+    if (rel) document.querySelector(`a[rel="${rel}"][data-key]`)?.click();
+    else if (/^[1-9]$/.test(event.key)) document.querySelector(`[data-shortcut="${event.key}"]`)?.click();
   });
 })();
