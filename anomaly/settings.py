@@ -14,14 +14,22 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from anomaly.exceptions import SettingsError, UsageError
 from anomaly.likelihoods.names import Likelihood
 from anomaly.months import parse_duration, zone
+from anomaly.roles import Role, is_local
 
 DEFAULT_CONFIG = "anomaly.toml"
 PREFIX = "ANOMALY_"
@@ -100,6 +108,14 @@ def _prom_file(path: Path) -> Path:
 PromFile = Annotated[Path, AfterValidator(_prom_file)]
 
 
+def _issuer(text: str) -> str:
+    """An address as the provider writes it: compared letter by letter, so nothing is taken off."""
+    parts = urlsplit(text)
+    if parts.scheme == "https" or (parts.scheme == "http" and is_local(parts.hostname or "")):
+        return text
+    raise ValueError(f"{text!r} is no provider. Write its https:// address.")
+
+
 def _web_address(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
@@ -116,6 +132,7 @@ def _quiet_hours(text: str) -> str:
 
 QuietHours = Annotated[str, AfterValidator(_quiet_hours)]
 Duration = Annotated[str, AfterValidator(_duration)]
+Issuer = Annotated[str, AfterValidator(_issuer)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Step = Annotated[str, AfterValidator(_step)]
 Horizon = Annotated[str, AfterValidator(_horizon)]
@@ -405,12 +422,45 @@ class WebSettings(Section):
     session_key_file: Path | None = Field(
         None, description="The key that signs cookies. Default: made at first, beside the models."
     )
+    first_token_file: Path | None = Field(
+        None,
+        description="A file with an administrator's token of 32 characters or more, for the first log-on.",
+    )
     log_ons_per_minute: int = Field(
         10, ge=1, description="Attempts to log on that one address may make."
     )
     metrics_public: bool = Field(
         False, description="/metrics may be read without a token, also where others need one."
     )
+    issuer: Issuer | None = Field(
+        None, description="A provider of identities (OpenID Connect) with which people log on."
+    )
+    client_id: str | None = Field(None, description="How the provider knows this server.")
+    client_secret_file: Path | None = Field(
+        None, description="A file whose first line is the secret shared with the provider."
+    )
+    scopes: str = Field("openid profile email", description="What the provider is asked for.")
+    name_claim: str = Field(
+        "preferred_username", description="The claim by which a person is called here."
+    )
+    role_claim: str = Field(
+        "groups", description="The claim that gives roles; dots lead inwards: realm_access.roles."
+    )
+    roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description='Values of the role claim and their roles: { "soc-team" = "analyst" }.',
+    )
+    default_role: Role | None = Field(
+        None, description="The role of everyone else whom the provider knows. None: no entry."
+    )
+
+    @model_validator(mode="after")
+    def _known_to_the_provider(self) -> Self:
+        if self.issuer and not self.client_id:
+            raise ValueError("issuer needs a client_id, which the provider gives.")
+        if self.issuer and not (self.roles or self.default_role):
+            raise ValueError("issuer needs roles or a default_role, else nobody has a role here.")
+        return self
 
 
 class PrivacySettings(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import secrets
 import tempfile
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from anomaly.exceptions import SettingsError
-from anomaly.web.access import Door, is_local
+from anomaly.roles import is_local
+from anomaly.web.access import Door, Provider
 from pipelines.services import artefacts_folder
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 KEY_FILE = "web.key"
 KEY_BYTES = 32
+SHORTEST_TOKEN = 32  # characters of a token that somebody else made
+FIRST_TOKEN_LASTS = dt.timedelta(days=30)  # from each start
 log = structlog.get_logger()
 
 
@@ -30,19 +34,25 @@ def open_door(services: Services) -> Door:
     Raises: SettingsError if others could reach the server and nobody could log on.
     """
     web = services.settings.web
-    refuse_unguarded(web, somebody_can=services.store.tokens.opens(services.clock()))
+    if web.first_token_file is not None:
+        now = services.clock()
+        secret = _first_token(web.first_token_file)
+        services.store.tokens.adopt(secret, "first token", now, now + FIRST_TOKEN_LASTS)
+    somebody_can = web.issuer is not None or services.store.tokens.opens(services.clock())
+    refuse_unguarded(web, somebody_can=somebody_can)
     if not is_local(web.host) and not (web.public_url or "").startswith("https:"):
         log.warning(
             "tokens_travel_in_clear",
             do="put a proxy with TLS before this and set [web] public_url to its https:// address",
         )
-    return Door(services.store.tokens, web, session_key(services.settings), services.clock)
+    key = session_key(services.settings)
+    return Door(services.store.tokens, web, key, services.clock, _provider(web))
 
 
 def refuse_unguarded(web: WebSettings, *, somebody_can: bool) -> None:
     """Refuse to listen where others reach the server unless they must log on, and somebody can.
 
-    Args: somebody_can: whether there is a valid token.
+    Args: somebody_can: whether there is a valid token or a provider of identities.
     Raises: SettingsError that says what to do.
     """
     place = f"[web] host {web.host}"
@@ -54,8 +64,39 @@ def refuse_unguarded(web: WebSettings, *, somebody_can: bool) -> None:
     if not somebody_can and (web.authentication == "required" or not is_local(web.host)):
         raise SettingsError(
             f"{place}: people must log on here, and nobody can. Make a token first: anomaly token "
-            "create NAME --role administrator; or listen on 127.0.0.1, which is open to this machine."
+            "create NAME --role administrator; or name a provider: [web] issuer; or give one to start "
+            "with: [web] first_token_file; or listen on 127.0.0.1, which is open to this machine."
         )
+
+
+def _provider(web: WebSettings) -> Provider | None:
+    if web.issuer is None:
+        return None
+    from anomaly.web.oidc import OpenIdProvider
+
+    file = web.client_secret_file
+    secret = None if file is None else _first_line("client_secret_file", file)
+    return OpenIdProvider(web, secret)
+
+
+def _first_token(file: Path) -> str:
+    secret = _first_line("first_token_file", file)
+    if len(secret) < SHORTEST_TOKEN:
+        raise SettingsError(
+            f"[web] first_token_file {file}: {len(secret)} characters could be guessed, "
+            f"{SHORTEST_TOKEN} are needed. Write one: openssl rand -hex 24 > FILE"
+        )
+    return secret
+
+
+def _first_line(setting: str, file: Path) -> str:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"[web] {setting} {file}: cannot be read ({error})") from error
+    if not lines or not lines[0].strip():
+        raise SettingsError(f"[web] {setting} {file}: its first line is empty")
+    return lines[0].strip()
 
 
 def session_key(settings: Settings) -> bytes:

@@ -76,6 +76,8 @@ class Artefacts:
         Raises: ModelError if a file is missing or differs from what was stored.
         """
         folder = self.folder / address
+        if not _is_plain(address):
+            raise self._refused(folder, "lies outside the folder of models")
         manifest = self._read(folder / MANIFEST)
         if sha256 is not None and hashlib.sha256(manifest).hexdigest() != sha256:
             raise self._refused(folder / MANIFEST, "is not the one that was registered")
@@ -99,10 +101,12 @@ class Artefacts:
 
     def _sums(self, path: Path, manifest: bytes) -> dict[str, str]:
         try:
-            sums: dict[str, str] = json.loads(manifest)
+            sums = json.loads(manifest)
         except ValueError as error:
             raise self._refused(path, "is no manifest") from error
-        return sums
+        if not isinstance(sums, dict) or not all(map(_is_plain, sums)):
+            raise self._refused(path, "names files outside its folder")
+        return {str(name): str(sha256) for name, sha256 in sums.items()}
 
     def _read(self, path: Path) -> bytes:
         try:
@@ -116,6 +120,11 @@ class Artefacts:
             f"{path}: the model's file {why}; the model is not used. "
             "Restore it from a backup or train again: anomaly run --month MONTH --force"
         )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name stays within the folder it is looked up in."""
+    return name == Path(name).name and name not in {"", ".", ".."}
 
 
 def _manifest(files: Mapping[str, bytes]) -> bytes:

@@ -55,6 +55,18 @@ class Tokens:
         made = sa.insert(tokens).values(values).returning(*_PUBLIC)
         return _token(self._database.write(lambda c: c.execute(made).one())), secret
 
+    def adopt(self, secret: str, name: str, now: dt.datetime, expires_at: dt.datetime) -> None:
+        """Let a secret of somebody's own making be an administrator's token until an end.
+
+        One that is known already gets the new end; one that was revoked stays so.
+        """
+        values = _values("token", name, Role.ADMINISTRATOR, "settings", now, expires_at, secret)
+        made = self._database.insert(tokens).values(values)
+        made = made.on_conflict_do_update(
+            index_elements=[tokens.c.sha256], set_={"expires_at": expires_at}
+        )
+        self._database.write(lambda c: c.execute(made))
+
     def open_session(
         self,
         name: str,

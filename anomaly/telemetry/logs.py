@@ -41,7 +41,7 @@ def configure(settings: TelemetrySettings, stream: TextIO | None = None) -> None
         _discreet,
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [_on_one_line, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
         if readable
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     )
@@ -66,6 +66,20 @@ def _discreet(logger: Any, name: str, event: MutableMapping[str, Any]) -> Mutabl
         for key, value in event.items()
         if key not in _FORBIDDEN
     }
+
+
+def _on_one_line(
+    logger: Any, name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Escape what would begin a line or steer a terminal, so that no value can forge a log line."""
+    del logger, name
+    return {key: _printable(value) for key, value in event.items()}
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+    return value
 
 
 def _route_standard_logging(

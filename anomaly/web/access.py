@@ -13,19 +13,18 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import iter_route_contexts
 
 from anomaly.ports import TokenKeeper
-from anomaly.roles import Caller, Role
+from anomaly.roles import Caller, Identity, Role, is_local
 from anomaly.settings import WebSettings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -54,6 +53,18 @@ def current_visit() -> Visit | None:
     return _VISIT.get(None)
 
 
+class Provider(Protocol):
+    """A provider of identities. See `anomaly.web.oidc`."""
+
+    async def start(self, request: Request, back: str) -> Response:
+        """Lead a browser to the provider, which leads it to `back`."""
+        ...
+
+    async def finish(self, request: Request) -> Identity:
+        """Whom the provider let in. Raises: HTTPException 502 if that cannot be known."""
+        ...
+
+
 class Door:
     """Tells who asks: by a token, by a log-on, or, on an open server, as the local user.
 
@@ -62,15 +73,23 @@ class Door:
     """
 
     def __init__(
-        self, tokens: TokenKeeper, settings: WebSettings, key: bytes, clock: Clock
+        self,
+        tokens: TokenKeeper,
+        settings: WebSettings,
+        key: bytes,
+        clock: Clock,
+        provider: Provider | None = None,
     ) -> None:
         self.tokens = tokens
         self.settings = settings
         self.clock = clock
+        self.provider = provider
         # Cookies go over TLS alone where browsers reach the server by it.
         self.secure = (settings.public_url or "").startswith("https:")
         self._key = key
         self._locked = settings.authentication == "required" or not is_local(settings.host)
+        if settings.authentication == "auto" and provider is not None:
+            self._locked = True
 
     @property
     def cookie_key(self) -> str:
@@ -205,14 +224,6 @@ def roles_of_routes(app: FastAPI) -> Iterator[tuple[str, str, Role | None]]:
         strictest = max(roles, key=list(Role).index, default=None)
         for method in sorted(route.methods or ()):
             yield method, str(route.path), strictest
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine reaches an address to listen on."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _refuse_from_elsewhere(request: Request) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 
 from anomaly.exceptions import UsageError
 from anomaly.months import Month
@@ -21,9 +23,33 @@ Kind = Literal["burst", "silence", "shift", "drift", "new", "combination"]
 Verdict = Literal["true", "false_alarm", "expected", "new_normal"]
 
 
+class Problem(BaseModel):
+    """What was wrong, where, and what to do next."""
+
+    error: str
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "Something asked for cannot be, such as month 13"},
+    401: {"model": Problem, "description": "No token, or one that opens nothing"},
+    403: {"model": Problem, "description": "The token's role does not do"},
+    422: {"model": Problem, "description": "A parameter is of another kind or out of its range"},
+    503: {"model": Problem, "description": "The database is away"},
+}
+MISSING: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "There is none of this name"}
+}
+# Describes how to authenticate; `needs` does it.
+BEARER = HTTPBearer(auto_error=False, description="anomaly token create NAME --role reader")
+
+
 def router(store: WebStore) -> APIRouter:
     """Serves /api/v1."""
-    routes = APIRouter(prefix="/api/v1", dependencies=[Depends(needs("reader"))])
+    routes = APIRouter(
+        prefix="/api/v1",
+        dependencies=[Depends(needs("reader")), Depends(BEARER)],
+        responses=PROBLEMS,
+    )
 
     @routes.get("/flags")
     def flags(
@@ -55,7 +81,7 @@ def router(store: WebStore) -> APIRouter:
         )
         return [views.flag_record(row) for row in store.flags.select(chosen)]
 
-    @routes.get("/flags/{flag_id}")
+    @routes.get("/flags/{flag_id}", responses=MISSING)
     def flag(flag_id: str) -> dict[str, Any]:
         """One flag, with the series that its plot shows; `series` is null where none was kept."""
         try:

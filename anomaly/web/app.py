@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from anomaly.model import Model
 
 LARGEST_BODY = 1 << 20  # bytes; the largest form holds some notes
+NO_NUL = "the address holds a NUL character, which no name has. Leave it out."
 YEAR_SECONDS = 31_536_000
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -82,7 +83,7 @@ def create_app(
     app.include_router(feedback.api(store, door, terms))
     app.include_router(feedback.pages(store, renderer, door, terms))
     _add_probes(app, store, registry, leader)
-    _add_errors(app, renderer)
+    answer = _add_errors(app, renderer)
     list(roles_of_routes(app))  # raises for a route that states none
     app.add_middleware(
         SessionMiddleware,
@@ -97,7 +98,9 @@ def create_app(
     async def guard(
         request: Request, following: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        response = await following(request)
+        # No text in the database holds a NUL; PostgreSQL would call the question itself a failure.
+        nul = "\0" in request.url.path or b"%00" in request.scope["query_string"]
+        response = answer(request, 400, NO_NUL) if nul else await following(request)
         for name, value in HEADERS.items():
             response.headers[name] = value
         if door.secure:
@@ -141,7 +144,7 @@ def _add_probes(
         return app.openapi()
 
 
-def _add_errors(app: FastAPI, renderer: pages.Renderer) -> None:
+def _add_errors(app: FastAPI, renderer: pages.Renderer) -> Callable[[Request, int, str], Response]:
     def answer(request: Request, status: int, message: str) -> Response:
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": message}, status)
@@ -164,6 +167,8 @@ def _add_errors(app: FastAPI, renderer: pages.Renderer) -> None:
     def invalid(request: Request, error: RequestValidationError) -> Response:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         return answer(request, 422, "; ".join(problems))
+
+    return answer
 
 
 def _is_page(request: Request) -> bool:

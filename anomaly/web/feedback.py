@@ -17,6 +17,7 @@ from anomaly.ports import FlagRow, WebStore
 from anomaly.roles import Caller
 from anomaly.web import views, words
 from anomaly.web.access import Door, needs
+from anomaly.web.api import MISSING, PROBLEMS, Problem
 from anomaly.web.pages import Renderer
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Asked(BaseModel):
     end: dt.datetime | None = None
 
 
+STANDS: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "Another verdict stands; say which one you replace"}
+}
+
+
 def terms_of(settings: FeedbackSettings) -> Terms:
     """What follows from a verdict, as set."""
     return Terms(settings.margin, parse_duration(settings.keep))
@@ -71,7 +77,9 @@ def terms_of(settings: FeedbackSettings) -> Terms:
 
 def api(store: WebStore, door: Door, terms: Terms) -> APIRouter:
     """Serves /api/v1/flags/…/feedback, /api/v1/feedback and /api/v1/suppressions."""
-    routes = APIRouter(prefix="/api/v1", dependencies=[Depends(needs("reader"))])
+    routes = APIRouter(
+        prefix="/api/v1", dependencies=[Depends(needs("reader"))], responses=PROBLEMS | MISSING
+    )
 
     @routes.get("/flags/{flag_id}/feedback")
     def said(flag_id: str) -> list[dict[str, Any]]:
@@ -79,7 +87,7 @@ def api(store: WebStore, door: Door, terms: Terms) -> APIRouter:
         found(store, flag_id)
         return [views.said_record(row) for row in store.feedback.said(flag_id)]
 
-    @routes.post("/flags/{flag_id}/feedback", status_code=201)
+    @routes.post("/flags/{flag_id}/feedback", status_code=201, responses=STANDS)
     def say(flag_id: str, said: Said, caller: Analyst) -> dict[str, Any]:
         """Give a verdict on a flag, or remark on it. 409: another verdict stands."""
         found(store, flag_id)
@@ -96,7 +104,7 @@ def api(store: WebStore, door: Door, terms: Terms) -> APIRouter:
         )
         return give(store, [label], terms, door.clock())[0]
 
-    @routes.post("/feedback", status_code=201)
+    @routes.post("/feedback", status_code=201, responses=STANDS)
     def say_all(
         lines: Annotated[bytes, Body(media_type="text/csv")], caller: Analyst
     ) -> list[dict[str, Any]]:

@@ -1,4 +1,8 @@
-"""Logging on and off: a token opens a session, which a signed cookie carries."""
+"""Logging on and off: a token, or a provider of identities, opens a session.
+
+A signed cookie carries the session's secret; the session itself is a row beside the tokens, so that
+logging off ends it wherever the cookie went.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,14 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from anomaly.months import parse_duration
+from anomaly.roles import Caller, Identity
 from anomaly.web.access import ANYONE, Door, Visit, needs, refuse_forged, visiting
 from anomaly.web.pages import Renderer
 
@@ -57,10 +63,18 @@ def router(renderer: Renderer, door: Door) -> APIRouter:
     """Serves /login and /logout."""
     routes = APIRouter(include_in_schema=False)
     attempts = Attempts(door.settings.log_ons_per_minute)
+    provider = door.provider
+    back = f"{door.settings.public_url}/login/callback" if door.settings.public_url else None
+
+    def page(
+        target: str, caller: Caller | None, problem: str = "", status: int = 200
+    ) -> HTMLResponse:
+        known = {"provider": provider is not None, "target": target, "caller": caller}
+        return renderer.page("login.html", status, problem=problem, **known)
 
     @routes.get("/login", dependencies=[Depends(ANYONE)])
     def form(visit: Annotated[Visit, Depends(greeted)], target: Target = "/") -> HTMLResponse:
-        return renderer.page("login.html", target=target, caller=visit.caller, problem=None)
+        return page(target, visit.caller)
 
     @routes.post("/login", dependencies=[Depends(ANYONE), Depends(genuine)])
     def log_on(
@@ -72,8 +86,7 @@ def router(renderer: Renderer, door: Door) -> APIRouter:
         if _let_in(request, door, token.strip()):
             return RedirectResponse(local_path(target), 303)
         log.warning("log_on_refused", client=whence(request))
-        problem = "This token is unknown, has expired or was revoked."
-        return renderer.page("login.html", 401, target=target, caller=None, problem=problem)
+        return page(target, None, "This token is unknown, has expired or was revoked.", 401)
 
     @routes.post("/logout", dependencies=[Depends(needs("monitor"))])
     def log_off(request: Request) -> Response:
@@ -82,6 +95,30 @@ def router(renderer: Renderer, door: Door) -> APIRouter:
             door.tokens.revoke(session.id, door.clock())
         request.session.clear()
         return RedirectResponse("/login", 303)
+
+    if provider is None:
+        return routes
+
+    @routes.get("/login/provider", dependencies=[Depends(ANYONE)])
+    async def lead_away(request: Request, target: Target = "/") -> Response:
+        attempts.count(request)
+        request.session["next"] = local_path(target)
+        return await provider.start(request, back or str(request.url_for("come_back")))
+
+    @routes.get("/login/callback", dependencies=[Depends(ANYONE)])
+    async def come_back(request: Request) -> Response:
+        attempts.count(request)
+        target = str(request.session.get("next", "/"))
+        person = await provider.finish(request)
+        if person.role is None:
+            log.warning("log_on_without_role", client=whence(request))
+            raise HTTPException(
+                403,
+                f"{person.name} has no role here. Ask whoever runs this server for one, or for a "
+                "place in a group that [web] roles names.",
+            )
+        await run_in_threadpool(_admit, request, door, person)
+        return RedirectResponse(target, 303)
 
     return routes
 
@@ -104,6 +141,16 @@ def whence(request: Request) -> str:
     if address.version == 4:
         return host
     return str(ipaddress.ip_network((address, IPV6_HOME), strict=False))
+
+
+def _admit(request: Request, door: Door, person: Identity) -> None:
+    assert person.role is not None
+    now = door.clock()
+    author = f"{door.settings.issuer} {person.subject}"
+    ends = now + parse_duration(door.settings.session)
+    session = door.tokens.open_session(person.name, person.role, author, now, ends)
+    request.session.clear()
+    request.session["session"] = session
 
 
 def _let_in(request: Request, door: Door, secret: str) -> bool:

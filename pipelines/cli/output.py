@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from anomaly.records import Flag
     from pipelines.cli.shell import Shell
 
+# How spreadsheets know a formula, also in full-width letters.
+FORMULA = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -91,7 +93,7 @@ def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
     from pyarrow import csv
 
     options = csv.WriteOptions(quoting_style="needed", quoting_header="none")
-    csv.write_csv(_plain(table), file, options)
+    csv.write_csv(_without_formulas(_plain(table)), file, options)
 
 
 def _write_json(table: pa.Table, file: IO[bytes]) -> None:
@@ -121,6 +123,21 @@ def _plain(table: pa.Table) -> pa.Table:
         return column
 
     return pa.table([plain(column) for column in table.columns], names=table.column_names)
+
+
+def _without_formulas(table: pa.Table) -> pa.Table:
+    """An apostrophe before each text that a spreadsheet would take for a formula and run."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            return column
+        runs = pc.match_substring_regex(column, FORMULA)
+        mark, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
+        return pc.if_else(runs, pc.binary_join_element_wise(mark, column, nothing), column)
+
+    return pa.table([as_text(column) for column in table.columns], names=table.column_names)
 
 
 def show(shell: Shell, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -173,4 +190,7 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1_000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    # A name may hold what would steer the reader's terminal.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from prometheus_client import CollectorRegistry
 
 from anomaly.roles import Role
@@ -48,16 +48,30 @@ ROUTES = [
     ("GET", "/static/{name}", None, "/static/style.css"),
     ("GET", "/login", None, "/login"),
     ("POST", "/login", None, "/login"),
+    ("GET", "/login/provider", None, "/login/provider"),
+    ("GET", "/login/callback", None, "/login/callback"),
     ("POST", "/logout", "monitor", "/logout"),
 ]
 REFUSED = {401, 403}
 
 
+class AwayProvider:
+    """A provider of identities that does not answer."""
+
+    async def start(self, request, back):
+        raise HTTPException(502, "away")
+
+    async def finish(self, request):
+        raise HTTPException(502, "away")
+
+
 @contextmanager
-def client(store: Store, **settings: object) -> Iterator[httpx.Client]:
-    door = door_of(store, **settings)
+def client(
+    store: Store, provider: AwayProvider | None = None, **settings: object
+) -> Iterator[httpx.Client]:
+    door = door_of(store, provider, **settings)
     app = create_app(store, Settings(), CollectorRegistry(), lambda: True, door)
-    with serving(app) as address, httpx.Client(base_url=address) as web:
+    with serving(app) as address, httpx.Client(base_url=address, timeout=60) as web:
         yield web
 
 
@@ -75,7 +89,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture(scope="module")
 def web(shared: Store) -> Iterator[httpx.Client]:
     """A server on which everyone must log on."""
-    with client(shared, authentication="required", log_ons_per_minute=1_000) as web:
+    with client(shared, AwayProvider(), authentication="required", log_ons_per_minute=1_000) as web:
         yield web
 
 
@@ -102,7 +116,8 @@ def log_on(web: httpx.Client, token: str, target: str = "/") -> httpx.Response:
 
 
 def test_the_table_names_every_route_and_its_role(shared):
-    app = create_app(shared, Settings(), CollectorRegistry(), lambda: True, door_of(shared))
+    door = door_of(shared, AwayProvider())
+    app = create_app(shared, Settings(), CollectorRegistry(), lambda: True, door)
     stated = {(method, path, role) for method, path, role in roles_of_routes(app)}
     assert stated == {(method, path, role) for method, path, role, _ in ROUTES}
 
@@ -150,7 +165,7 @@ def test_an_unknown_expired_or_revoked_token_opens_nothing(web, shared):
 
 
 def test_somebody_who_is_not_known_is_led_to_the_log_on_and_back(shared, web, tokens):
-    with httpx.Client(base_url=web.base_url) as browser:
+    with httpx.Client(base_url=web.base_url, timeout=60) as browser:
         answer = browser.get("/flags/x?y=1", headers=HTML)
         assert answer.status_code == 303
         assert answer.headers["location"] == "/login?next=%2Fflags%2Fx%3Fy%3D1"
@@ -165,12 +180,12 @@ def test_somebody_who_is_not_known_is_led_to_the_log_on_and_back(shared, web, to
     ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "evil"],
 )
 def test_a_log_on_leads_to_no_other_site(web, tokens, target):
-    with httpx.Client(base_url=web.base_url) as browser:
+    with httpx.Client(base_url=web.base_url, timeout=60) as browser:
         assert log_on(browser, tokens["reader"], target).headers["location"] == "/"
 
 
 def test_the_cookie_is_signed_and_hidden_from_scripts(web, tokens):
-    with httpx.Client(base_url=web.base_url) as browser:
+    with httpx.Client(base_url=web.base_url, timeout=60) as browser:
         cookie = log_on(browser, tokens["reader"]).headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=lax" in cookie
@@ -191,7 +206,7 @@ def test_behind_tls_the_cookie_goes_over_tls_alone(shared, tokens):
 
 
 def test_logging_off_ends_the_session_wherever_its_cookie_went(web, tokens):
-    with httpx.Client(base_url=web.base_url) as browser:
+    with httpx.Client(base_url=web.base_url, timeout=60) as browser:
         log_on(browser, tokens["operator"])
         stolen = browser.cookies["anomaly"]
         form = {"csrf": csrf_of(browser.get("/"))}
@@ -202,7 +217,7 @@ def test_logging_off_ends_the_session_wherever_its_cookie_went(web, tokens):
 
 def test_revoking_a_token_ends_what_was_opened_with_it(web, shared):
     secret = token_of(shared, "analyst", "eve")
-    with httpx.Client(base_url=web.base_url) as browser:
+    with httpx.Client(base_url=web.base_url, timeout=60) as browser:
         log_on(browser, secret)
         assert browser.get("/").status_code == 200
         made = next(token for token in shared.tokens.everyone() if token.name == "eve")
@@ -228,19 +243,19 @@ def test_a_session_is_no_token_and_a_token_no_session(web, shared):
     ],
 )
 def test_a_form_of_another_site_changes_nothing(web, tokens, headers, change):
-    with httpx.Client(base_url=web.base_url) as browser:
+    with httpx.Client(base_url=web.base_url, timeout=60) as browser:
         log_on(browser, tokens["administrator"])
         form = {"csrf": csrf_of(browser.get("/")), **change}
         assert browser.post("/logout", data=form, headers=headers).status_code == 403
         assert browser.get("/").status_code == 200
-    with httpx.Client(base_url=web.base_url) as victim:
+    with httpx.Client(base_url=web.base_url, timeout=60) as victim:
         form = {"csrf": csrf_of(victim.get("/login")), "token": tokens["reader"], **change}
         assert victim.post("/login", data=form, headers=headers).status_code == 403
 
 
 def test_a_form_of_this_site_may_say_where_it_comes_from(web, tokens):
     origin = str(web.base_url).rstrip("/")
-    with httpx.Client(base_url=web.base_url) as browser:
+    with httpx.Client(base_url=web.base_url, timeout=60) as browser:
         log_on(browser, tokens["reader"])
         form = {"csrf": csrf_of(browser.get("/"))}
         headers = {"Origin": origin, "Sec-Fetch-Site": "same-origin"}
@@ -248,7 +263,7 @@ def test_a_form_of_this_site_may_say_where_it_comes_from(web, tokens):
 
 
 def test_a_script_of_this_site_sends_the_token_as_a_header(web, tokens):
-    with httpx.Client(base_url=web.base_url) as browser:
+    with httpx.Client(base_url=web.base_url, timeout=60) as browser:
         log_on(browser, tokens["reader"])
         headers = {"X-CSRF-Token": csrf_of(browser.get("/"))}
         assert browser.post("/logout", headers=headers).status_code == 303

@@ -1,10 +1,24 @@
 """Tokens from the command line, and a server that does not start where it would let everyone in."""
 
-import pytest
+import logging
 
+import pytest
+import structlog
+
+from anomaly.exceptions import SettingsError
 from anomaly.settings import Settings
 from pipelines.cli.app import run
-from pipelines.guard import KEY_FILE, session_key
+from pipelines.guard import KEY_FILE, open_door, session_key
+from tests.fixtures.jobs import Clock, at, make_services
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -87,3 +101,28 @@ def test_a_key_that_is_missing_or_short_is_named(tmp_path, content, capsys, data
     monkeypatch.setenv("ANOMALY_WEB__SESSION_KEY_FILE", str(file))
     assert run(["serve", "--port", "0"]) == 2
     assert f"[web] session_key_file {file}: " in capsys.readouterr().err
+
+
+def test_a_container_brings_its_first_token_along(sqlite_url, tmp_path):
+    file = tmp_path / "first"
+    file.write_text("0123456789abcdef0123456789abcdef\n")
+    web = {"host": "0.0.0.0", "first_token_file": str(file)}
+    wanted = {"database": {"url": sqlite_url}, "web": web}
+    clock = Clock(at("2026-05-20T00:00"))
+    services = make_services(sqlite_url, tmp_path, clock, Settings.model_validate(wanted))
+    door = open_door(services)
+    found = services.store.tokens.find(file.read_text().strip(), "token", services.clock())
+    assert (found.name, found.role) == ("first token", "administrator")
+    assert not door.is_open()
+    open_door(services)
+    assert len(services.store.tokens.everyone()) == 1
+    services.store.tokens.revoke(found.id, services.clock())
+    with pytest.raises(SettingsError, match="nobody can"):
+        open_door(services)
+
+
+def test_a_first_token_that_could_be_guessed_is_refused(database, capsys, monkeypatch, tmp_path):
+    (tmp_path / "first").write_text("secret\n")
+    monkeypatch.setenv("ANOMALY_WEB__FIRST_TOKEN_FILE", str(tmp_path / "first"))
+    assert run(["serve", "--port", "0"]) == 2
+    assert "6 characters could be guessed" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Models' files: whole, verified, replaced only by themselves."""
 
+import json
+
 import pytest
 
 from anomaly.exceptions import ModelError, SourceError
@@ -70,3 +72,44 @@ def test_a_removed_model_is_gone(artefacts):
     artefacts.remove("v1")
     with pytest.raises(ModelError):
         artefacts.read("v1")
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "..", "sub/file", ""])
+def test_a_manifest_that_leads_elsewhere_is_refused(artefacts, name):
+    artefacts.write("v1", FILES)
+    (artefacts.folder / "v1" / MANIFEST).write_text(json.dumps({name: "0" * 64}))
+    with pytest.raises(ModelError, match="names files outside its folder"):
+        artefacts.read("v1")
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", "null"])
+def test_a_manifest_of_another_kind_is_refused(artefacts, content):
+    artefacts.write("v1", FILES)
+    (artefacts.folder / "v1" / MANIFEST).write_text(content)
+    with pytest.raises(ModelError, match="outside its folder"):
+        artefacts.read("v1")
+
+
+@pytest.mark.parametrize("address", ["../v1", "/tmp", "..", "v1/../../x"])
+def test_a_model_is_never_looked_for_elsewhere(artefacts, address):
+    artefacts.write("v1", FILES)
+    with pytest.raises(ModelError, match="outside the folder of models"):
+        artefacts.read(address)
+
+
+def test_a_file_swapped_with_another_models_is_refused(artefacts):
+    stored = artefacts.write("v1", FILES)
+    artefacts.write("v2", {**FILES, "network.onnx": b"another network"})
+    swapped = (artefacts.folder / "v2" / "network.onnx").read_bytes()
+    (artefacts.folder / "v1" / "network.onnx").write_bytes(swapped)
+    with pytest.raises(ModelError, match="network.onnx: the model's file differs"):
+        artefacts.read(stored.address, stored.sha256)
+
+
+def test_a_whole_folder_swapped_with_another_models_is_refused(artefacts):
+    stored = artefacts.write("v1", FILES)
+    artefacts.write("v2", {**FILES, "network.onnx": b"another network"})
+    (artefacts.folder / "v1").rename(artefacts.folder / "gone")
+    (artefacts.folder / "v2").rename(artefacts.folder / "v1")
+    with pytest.raises(ModelError, match="is not the one that was registered"):
+        artefacts.read(stored.address, stored.sha256)

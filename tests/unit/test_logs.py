@@ -90,3 +90,17 @@ def test_tracebacks_are_kept_in_one_line():
 
     (line,) = map(json.loads, lines(TelemetrySettings(), work))
     assert line["exception"][0]["exc_type"] == "ValueError"
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_no_value_begins_a_line_or_steers_a_terminal(form):
+    hostile = "x\n2026-01-01 [info] month_complete\r\x1b[2J\u2028"
+
+    def work(log):
+        log.warning("refused", client=hostile)
+        logging.getLogger("library").warning("said %s", hostile)
+
+    said = lines(TelemetrySettings(log_format=form), work)
+    assert len(said) == 2
+    assert not any("\x1b[2J" in line for line in said)
+    assert all("month_complete" in line for line in said)
