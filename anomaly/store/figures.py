@@ -116,8 +116,12 @@ class Figures:
         return self._database.read(lambda c: c.execute(query).scalar_one_or_none())
 
     def judged(self) -> dict[str, int]:
-        """How many flags were judged, by the last verdict on each."""
-        last = sa.select(sa.func.max(feedback.c.id)).group_by(feedback.c.flag_id)
+        """How many flags were judged, by the last verdict on each; remarks are none."""
+        last = (
+            sa.select(sa.func.max(feedback.c.id))
+            .where(feedback.c.verdict.is_not(None))
+            .group_by(feedback.c.flag_id)
+        )
         query = (
             sa.select(feedback.c.verdict, sa.func.count())
             .where(feedback.c.id.in_(last))

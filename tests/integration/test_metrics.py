@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from anomaly.exceptions import SettingsError, SourceError
-from anomaly.feedback import Label, Terms
+from anomaly.feedback import Label, Remark, Terms
 from anomaly.settings import load
 from anomaly.store import Store, open_engine, schema
 from anomaly.store.lease import LEADER
@@ -184,6 +184,9 @@ def test_precision_comes_from_feedback(store):
     labels = [Label(real, "true", "ann"), *(Label(one, "false_alarm", "ann") for one in false)]
     store.feedback.label(labels, Terms(1.5, dt.timedelta(days=90)), RUN_AT)
     assert value(store, "anomaly_flag_precision") == 0.25
+    store.feedback.remark(Remark(real, "ann", "seen", "acknowledged"), RUN_AT)
+    assert value(store, "anomaly_flags_judged", verdict="true") == 1
+    assert value(store, "anomaly_flags_judged", verdict="false_alarm") == 3
 
 
 def test_missed_jobs_are_counted(store):
