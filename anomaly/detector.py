@@ -20,7 +20,8 @@ from anomaly.panel import evenly
 from anomaly.progress import SILENT
 from anomaly.records import FLAG_COLUMNS, SCORE_COLUMNS, Flag
 from anomaly.rows import Rows
-from anomaly.settings import Settings
+from anomaly.settings import Settings, with_values
+from anomaly.thresholds.choice import FEW_USERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,6 +114,15 @@ class Detector:
         return detect(joined, first, self.config, model=self.model_)
 
 
+def _suited(settings: Settings, users: int) -> Settings:
+    """The twin alone for few users, unless a cell is named: a network earns its place by what many users
+    have in common, and here no trial decides between the two as the monthly run's does.
+    """
+    if users >= FEW_USERS or "cell" in settings.model.model_fields_set:
+        return settings
+    return with_values(settings, "few users", "model", cell="none")
+
+
 def _step_is_open(config: Settings | None) -> bool:
     """Whether the grid's step is to be found from the data."""
     return config is None or "step" not in config.grid.model_fields_set
@@ -190,7 +200,7 @@ class _Work:
             history.take(chosen),
             self.specs,
             self._context(settings),
-            settings,
+            _suited(settings, len(chosen)),
             settings.model.seed,
             progress,
         )

@@ -192,8 +192,15 @@ def _scan(
     else:
         common = _common(given, panel)
     joint = take_off(joint, common[:, metrics:])
-    evidence, after = scan_panel(model, panel.grid, joint, known, after)
-    return evidence, common, _settled(model, after)
+    scanned = scan_panel(model, panel.grid, joint, known, _course(model, panel, known), after)
+    return scanned.evidence, common, _settled(model, scanned.states)
+
+
+def _course(model: Model, panel: Panel, known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Values by the model's yardstick, where courses are looked at."""
+    if not model.looking.courses:
+        return np.zeros((*known.shape, 0), np.float32)
+    return model.yardstick.course(panel.values, panel.mask & known[..., None])
 
 
 def _settled(model: Model, states: States) -> States:
@@ -233,7 +240,8 @@ def score(
             (reading.joint, model.central[metrics:], common[:, metrics:]),
         )
     )
-    evidence, after = scan_panel(model, panel.grid, joint, known, after)
+    scanned = scan_panel(model, panel.grid, joint, known, _course(model, panel, known), after)
+    evidence = scanned.evidence
     work = _Month(
         model,
         panel,
@@ -243,6 +251,7 @@ def score(
         marginal,
         scan.heeded(joint, model.directions),
         evidence,
+        scanned.by_course,
         known,
         month,
         configuration,
@@ -252,19 +261,21 @@ def score(
     for row in range(len(panel.users)):
         chosen = flagging.select(
             evidence[row], model.level, partial(work.narrowed, row), partial(work.shows, row),
-            model.prune,
+            model.prune, model.together,
         )  # fmt: skip
         for window in chosen:
             flags.append(work.flag(row, window))
             at = np.s_[row, window.first : window.last]
-            scores[at], p_values[at] = work.judged(window.evidence)
+            scores[at] = np.round(evidence[at] / np.float32(model.level), 4)
+            peak = window.first + int(evidence[at].argmax())
+            scores[row, peak], p_values[row, peak] = work.judged(window.evidence)
     top = np.abs(marginal).argmax(-1).astype(np.int16)
     months = [
         work.user_month(row, scores[row], p_values[row], flags) for row in range(len(panel.users))
     ]
     return Scored(
         panel.users, panel.grid.times, panel.present, scores, p_values, top, flags, months,
-        _settled(model, after), panel, reading, model,
+        _settled(model, scanned.states), panel, reading, model,
     )  # fmt: skip
 
 
@@ -320,6 +331,7 @@ class _Month:
     marginal: NDArray[np.float32]
     joint: NDArray[np.float32]
     evidence: NDArray[np.float32]
+    by_course: NDArray[np.float32]
     known: NDArray[np.bool_]
     month: str
     configuration: str
@@ -355,24 +367,34 @@ class _Month:
             bool(self.model.links.hurdle[first]), float(self.states.twin.active[row, :, first].sum()),
             float(self.states.twin.days[row]), self.model.step,
         )  # fmt: skip
+        if self.led_by_course(row, window) and explain.departure(sizes[first]) == 0:
+            return explain.Story(named, direction, "shift", sizes[first], by_course=True)
         return explain.Story(named, direction, kind, sizes[first])
 
+    def led_by_course(self, row: int, window: flagging.Window) -> bool:
+        """Whether the window is odd for its course more than for its deviations from the forecast."""
+        at = np.s_[row, window.first : window.last]
+        return float(self.by_course[at].max()) > float(self.evidence[at].max())
+
     def narrowed(self, row: int, window: flagging.Window) -> flagging.Window:
-        """Only the steps that made the window odd."""
+        """Only the steps that made the window odd; a course is odd as a whole."""
+        if self.led_by_course(row, window):
+            return window
         return flagging.narrowed(
             window, explain.shares(self.joint[row, window.first : window.last])
         )
 
     def shows(self, row: int, window: flagging.Window) -> bool:
         """Whether the flag's own numbers show a departure, and one that reaches the smallest effect
-        worth a flag: what cannot be shown to an analyst is no flag.
+        worth a flag: what cannot be shown to an analyst is no flag. A course is shown by its plot.
         """
         story = self.story(row, window)
         spec = self.model.specs[story.metrics[0]]
         effect = abs(story.size.observed - story.size.expected)
         side = explain.departure(story.size)
         heeded = spec.direction == "both" or side == (1 if spec.direction == "up" else -1)
-        return effect >= spec.minimum and side != 0 and heeded
+        shown = side != 0 or self.led_by_course(row, window)
+        return effect >= spec.minimum and shown and heeded
 
     def flag(self, row: int, window: flagging.Window) -> Flag:
         """The window as a record."""

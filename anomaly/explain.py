@@ -46,12 +46,15 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What a flag is about. metrics: positions, the largest share of the surprise first."""
+    """What a flag is about. metrics: positions, the largest share of the surprise first. by_course: only
+    the course of values is odd, not how much they come to.
+    """
 
     metrics: tuple[int, ...]
     direction: str
     kind: str
     size: Size
+    by_course: bool = False
 
 
 def severity_of(score: float) -> str:
@@ -174,12 +177,17 @@ def sentence(
     what = "total" if spec.kind == "count" else "mean"
     others = ", ".join(specs[m].name for m in story.metrics[1:])
     peers = "users" if cohort == "everyone" else f"members of {cohort}"
+    opening = "an unusual course:" if story.by_course else _opening(story.kind)
     text = (
-        f"{user}: {_opening(story.kind)} {spec.name} {what} {_number(size.observed)} {_when(start, end, timezone)}; "
+        f"{user}: {opening} {spec.name} {what} {_number(size.observed)} {_when(start, end, timezone)}; "
         f"{_number(size.lower)} to {_number(size.upper)} expected, {_number(size.expected)} most likely."
     )
     if others:
         text += f" Also odd: {others}."
+    if story.by_course:
+        text += (
+            f" Not the {what} is odd but the order of values: no stretch of the past is like it."
+        )
     past = f"{compared.self_percentile:g} % of the user's own past" if compared.has_past else ""
     there = f"{compared.peer_percentile:g} % of {compared.peer_count} other {peers} at that time"
     than = [part for part in (past, there if compared.peer_count else "") if part]

@@ -33,7 +33,9 @@ from anomaly.panel import DAY_SECONDS, evenly
 from anomaly.progress import SILENT
 from anomaly.reading import days_of, later_from, log_likelihood, read, twin_days
 from anomaly.scanning import chunk_deviations, chunks_of
+from anomaly.shapes import Yardstick, cross_fitted, joined_evidence
 from anomaly.states import States
+from anomaly.thresholds.choice import FEW_USERS, Boundary
 from anomaly.thresholds.choice import choose as choose_boundary
 
 if TYPE_CHECKING:
@@ -233,8 +235,12 @@ def _calibrated(
         tails = _tails(looks, known[later])
         advance(1)
         evidence = _cross_fitted(looks, known[later], blank.lengths, blank.looking.combine)
-        final = fit_tail(_sample(np.where(known[later], evidence, np.nan)))
         boundary = choose_boundary(settings.threshold, evidence, known[later], history.grid.step)
+        if blank.looking.courses:
+            evidence, boundary = _with_courses(
+                blank, history, known, split, evidence, boundary, settings
+            )
+        final = fit_tail(_sample(np.where(known[later], evidence, np.nan)))
         advance(1)
     calibration = _calibration_on_fresh(reading, known, split, blank, ready, history)
     own, twins = _likelihoods(reading, history, ready.links, split)
@@ -255,6 +261,24 @@ def _calibrated(
         calibration=calibration,
         summary=summary,
     )
+
+
+def _with_courses(
+    model: Model, history: Panel, known: NDArray[np.bool_], split: int, deviations: NDArray[np.float32],
+    alone: Boundary, settings: Settings,
+) -> tuple[NDArray[np.float32], Boundary]:  # fmt: skip
+    """Evidence of later history joined with that of courses, and where flags begin.
+
+    Deviations are held apart on later history alone, courses on all of it: the level joins what each
+    reaches on its own stretch as evidence joins the two.
+    """
+    course = model.yardstick.course(history.values, history.mask & known[..., None])
+    found, judged = cross_fitted(course)
+    found[~known] = 0
+    long = choose_boundary(settings.threshold, found, known, history.grid.step)
+    apart, together = (np.full((len(judged), 1), at.level, np.float32) for at in (alone, long))
+    level = float(joined_evidence(apart, together, judged).max())
+    return joined_evidence(deviations, found[:, split:], judged), replace(alone, level=level)
 
 
 def _likelihoods(reading: Reading, history: Panel, links: Links, split: int) -> tuple[float, float]:
@@ -303,12 +327,22 @@ def _blank(
     return Model(
         history.metrics, specs, history.grid.step, context.timezone, ready.horizon, spec, ready.links,
         ready.prior, (), scan.Usual(empty, empty), (), nothing, 0.0, centres, scale, trained.onnx,
-        Summary(0, 0, 0, seed, 0.0, 0.0, 0.0, 0, ""), looking=_looking(settings.scan),
+        Summary(0, 0, 0, seed, 0.0, 0.0, 0.0, 0, ""), looking=_looking(settings.scan, len(history.users)),
+        yardstick=_yardstick(history, settings.scan),
     )  # fmt: skip
 
 
-def _looking(chosen: ScanSettings) -> scan.Looking:
-    return scan.Looking(chosen.windows, chosen.own_history, chosen.common_shock, chosen.combine)
+def _looking(chosen: ScanSettings, users: int) -> scan.Looking:
+    courses = users < FEW_USERS if chosen.courses is None else chosen.courses
+    return scan.Looking(
+        chosen.windows, chosen.own_history, chosen.common_shock, chosen.combine, courses
+    )
+
+
+def _yardstick(history: Panel, chosen: ScanSettings) -> Yardstick:
+    if not _looking(chosen, len(history.users)).courses:
+        return Yardstick.none()
+    return Yardstick.fit(history.values, history.mask & history.present[..., None])
 
 
 def _windows(

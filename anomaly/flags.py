@@ -30,22 +30,37 @@ def select(
     cut: Callable[[Window], Window],
     worth: Callable[[Window], bool],
     prune: float = 0.0,
+    together: int = 0,
 ) -> list[Window]:
     """A user's flags in order of time.
 
     Args: evidence (steps,). cut: narrows a stretch to the steps that made it odd. worth: says whether
-        what remains shows a departure that is worth a flag. prune: see `_pruned`.
+        what remains shows a departure that is worth a flag. prune: see `_pruned`. together: flags
+        nearer than so many steps are one.
     """
     above = np.concatenate([[0], (evidence >= level).astype(np.int8), [0]])
     edges = np.flatnonzero(np.diff(above)).reshape(-1, 2)
     stretches = [Window(int(a), int(b), float(evidence[a:b].max())) for a, b in edges]
-    windows = [window for window in map(cut, stretches) if worth(window)]
+    windows = _joined([window for window in map(cut, stretches) if worth(window)], together)
     if prune > 0 and windows:
         inside = np.zeros(len(evidence), dtype=bool)
         for window in stretches:
             inside[window.first : window.last] = True
         windows = _pruned(windows, float(evidence[~inside].max(initial=0.0)), prune)
     return windows
+
+
+def _joined(windows: list[Window], together: int) -> list[Window]:
+    """Windows in order of time, those nearer than so many steps made one."""
+    out: list[Window] = []
+    for window in windows:
+        if out and window.first - out[-1].last < together:
+            before = out.pop()
+            last, highest = max(before.last, window.last), max(before.evidence, window.evidence)
+            out.append(Window(before.first, last, highest))
+        else:
+            out.append(window)
+    return out
 
 
 def _pruned(windows: list[Window], beside: float, prune: float) -> list[Window]:

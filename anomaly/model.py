@@ -23,6 +23,7 @@ from anomaly.networks.runtime import Network
 from anomaly.networks.silent import Silent
 from anomaly.networks.spec import NetworkSpec
 from anomaly.scan import VIEWS, Looking, Usual
+from anomaly.shapes import LONGEST, Yardstick
 from anomaly.states import Sizes
 from anomaly.twin import TwinPrior
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-FORMAT = 2  # rises when files written by an older version can no longer be read
+FORMAT = 3  # rises when files written by an older version can no longer be read
 JSON_FILE, ARRAYS_FILE, ONNX_FILE = "model.json", "arrays.npz", "network.onnx"
 
 
@@ -69,7 +70,7 @@ class Model:
     central: for each metric by itself, then for each given those before it. tails: by way of
     looking (`anomaly.scan`) and length. final: evidence to surprise of a step. level: the evidence
     at which flags begin.
-    prune: see `anomaly.thresholds.choice`. looking: how windows are read.
+    prune: see `anomaly.thresholds.choice`. looking: how windows are read. yardstick: of courses.
     calibration: how true its tails were on fresh history.
     centres: (cohorts, profile) middles of the cohorts; centre_scale: (2, profile) mean and spread.
     """
@@ -93,6 +94,7 @@ class Model:
     summary: Summary
     prune: float = 0.0
     looking: Looking = field(default_factory=Looking)
+    yardstick: Yardstick = field(default_factory=Yardstick.none)
     calibration: Calibration = field(default_factory=Calibration)
 
     @property
@@ -111,11 +113,16 @@ class Model:
         return self.looking.lengths(self.step)
 
     @property
+    def together(self) -> int:
+        """Flags nearer than so many steps are one: a window that covers both would be odd for both."""
+        return LONGEST if self.looking.courses else 0
+
+    @property
     def sizes(self) -> Sizes:
         """The dimensions of states."""
         return Sizes(
             slot_count(self.step), len(self.metrics), self.horizon, self.network_spec.state_arrays,
-            self.network_spec.units, self.lengths[-1], len(self.lengths),
+            self.network_spec.units, self.lengths[-1], len(self.lengths), self.looking.courses,
         )  # fmt: skip
 
     @cached_property
@@ -159,6 +166,7 @@ class Model:
             "shape": self.prior.shape, "spread": self.prior.spread, "user_level": self.prior.level,
             "tick": self.prior.tick, "usual_mean": self.usual.mean, "usual_spread": self.usual.spread,
             "centres": self.centres, "centre_scale": self.centre_scale,
+            "course_place": self.yardstick.place, "course_spread": self.yardstick.spread,
         }  # fmt: skip
         for name, tail in self._tail_maps().items():
             arrays[name] = np.stack([tail.scores, tail.surprise])
@@ -222,6 +230,7 @@ class Model:
             final=tail("final"), level=head["level"], centres=arrays["centres"],
             centre_scale=arrays["centre_scale"], onnx=files[ONNX_FILE], summary=Summary(**head["summary"]),
             prune=head["prune"], looking=looking, calibration=Calibration.from_records(head["calibration"]),
+            yardstick=Yardstick(arrays["course_place"], arrays["course_spread"]),
         )  # fmt: skip
 
 

@@ -91,13 +91,15 @@ class Looking:
     """What of the scan is in use; all of it, unless something is switched off to see what it brings.
 
     windows: False reads each step by itself. own_history: False compares with everyone's sums alone.
-    common_shock: False leaves in what hits everyone. combine: see `evidence`.
+    common_shock: False leaves in what hits everyone. combine: see `evidence`. courses: True compares
+    courses of values with the past too (`anomaly.shapes`).
     """
 
     windows: bool = True
     own_history: bool = True
     common_shock: bool = True
     combine: Combine = "mean"
+    courses: bool = False
 
     def lengths(self, step: int) -> tuple[int, ...]:
         """Window lengths in steps."""

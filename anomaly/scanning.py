@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from anomaly import scan
+from anomaly import scan, shapes
 from anomaly.panel import DAY_SECONDS
 from anomaly.states import BIN_WIDTH, HISTORY_BINS
 
@@ -81,15 +81,29 @@ def chunk_deviations(
         yield Chunk(first, last, sums, deviation, own)
 
 
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """evidence of each step; by_course: what the course of values alone says, 0 where it is not looked
+    at; both (users, steps). states: with what was learnt.
+    """
+
+    evidence: NDArray[np.float32]
+    by_course: NDArray[np.float32]
+    states: States
+
+
 def scan_panel(
     model: Model,
     grid: Grid,
     joint: NDArray[np.float32],
     known: NDArray[np.bool_],
+    course: NDArray[np.float32],
     states: States,
-) -> tuple[NDArray[np.float32], States]:
-    """Scan a stretch of time: the evidence of each step (users, steps), and the states with what was
-    learnt of own history.
+) -> Scanned:
+    """Scan a stretch of time.
+
+    Args: joint (users, steps, metrics) deviations; known (users, steps); course: values by the model's
+        yardstick, empty where courses are not looked at.
     """
     users, steps = known.shape
     lengths, own = model.lengths, states.own
@@ -111,15 +125,20 @@ def scan_panel(
         surprise[at] = scan.surprises(looks, model.tails)
         own = chunk.after
     surprise[~known] = 0
-    found = scan.evidence(surprise, lengths, model.looking.combine)
-    evidence = np.where(known, found, 0).astype(np.float32)
+    evidence = scan.evidence(surprise, lengths, model.looking.combine)
+    by_course, courses = np.zeros_like(evidence), states.courses
+    if model.looking.courses:
+        by_course, judged, courses = shapes.scan_courses(course, courses)
+        evidence = shapes.joined_evidence(evidence, by_course, judged)
+    evidence = np.where(known, evidence, 0).astype(np.float32)
     after = replace(
         states,
         own=own,
         recent=_recent(states, joint, known),
         past=_past(states, evidence, known),
+        courses=courses,
     )
-    return evidence, after
+    return Scanned(evidence, by_course, after)
 
 
 def _recent(

@@ -298,6 +298,10 @@ class ScanSettings(Section):
         "mean",
         description="Evidence of a step: the mean over ways and lengths, the highest, or one way alone.",
     )
+    courses: bool | None = Field(
+        None,
+        description="Whether courses of values are held against the past too. Default: with fewer than 20 users.",
+    )
 
 
 class ThresholdSettings(Section):
@@ -317,7 +321,7 @@ class ThresholdSettings(Section):
         description="by: allows for any dependence between windows (Benjamini-Yekutieli), for kind = fdr.",
     )
     tail: float = Field(
-        1.0,
+        0.5,
         gt=0,
         description="Flags expected by chance per series and year (10,000 steps on grids finer than "
         "an hour), for kind = tail.",

@@ -10,6 +10,7 @@ import numpy as np
 
 from anomaly.exceptions import ModelError
 from anomaly.scan import Moments
+from anomaly.shapes import Past
 from anomaly.twin import TwinState
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Sizes:
     units: int
     longest: int
     lengths: int
+    courses: bool = False
 
 
 class Sized(Protocol):
@@ -51,7 +53,8 @@ class States:
     twin: discounted sums. lagged: (users, horizon, 2 metrics) the last deviations shown to the
     network. memory: (users, memories, units) what it remembers. recent: (users, longest - 1,
     metrics) the last deviations given earlier metrics. own: moments of window sums. past: (users,
-    HISTORY_BINS) counts of own past evidence. cohort: (users,) int16.
+    HISTORY_BINS) counts of own past evidence. cohort: (users,) int16. courses: what is remembered of
+    the course of values, where it is looked at.
     """
 
     users: tuple[str, ...]
@@ -62,6 +65,7 @@ class States:
     own: Moments
     past: NDArray[np.float32]
     cohort: NDArray[np.int16]
+    courses: Past
 
     @classmethod
     def empty(cls, model: Sized, users: Sequence[str]) -> States:
@@ -76,6 +80,7 @@ class States:
             Moments.empty(n, 1 + sizes.metrics, sizes.lengths),
             np.zeros((n, HISTORY_BINS), np.float32),
             np.full(n, EVERYONE, dtype=np.int16),
+            Past.empty(n, sizes.metrics, sizes.courses),
         )
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> States:
@@ -111,18 +116,19 @@ class States:
 
 
 def _arrays(states: States) -> list[NDArray[Any]]:
-    twin, own = states.twin, states.own
+    twin, own, courses = states.twin, states.own, states.courses
     return [
         twin.seen, twin.active, twin.size, twin.squares, twin.freedom, twin.days,
         states.lagged, states.memory, states.recent,
         own.weight, own.mean, own.square, states.past, states.cohort,
+        courses.last, courses.windows, courses.ends, courses.stride, courses.steps,
     ]  # fmt: skip
 
 
 def _rebuild(users: tuple[str, ...], arrays: list[NDArray[Any]]) -> States:
     return States(
         users, TwinState(*arrays[:6]), arrays[6], arrays[7], arrays[8],
-        Moments(*arrays[9:12]), arrays[12], arrays[13],
+        Moments(*arrays[9:12]), arrays[12], arrays[13], Past(*arrays[14:]),
     )  # fmt: skip
 
 

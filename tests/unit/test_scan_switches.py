@@ -1,5 +1,7 @@
 """`[scan]`: each part of the scan can be switched off, and then it is off."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,10 +47,7 @@ def test_without_own_history_equal_sums_are_equally_unusual(usual):
     joint = np.repeat(rng.normal(size=(1, 48, 2)).astype(np.float32), 2, axis=0)
     states = engine.States.empty(usual, ("a", "b"))
     busy = scan.Moments(np.array([0, 90], np.float32), states.own.mean + 5, states.own.square + 26)
-    states = engine.States(
-        states.users, states.twin, states.lagged, states.memory, states.recent, busy,
-        states.past, states.cohort,
-    )  # fmt: skip
+    states = replace(states, own=busy)
     known = np.ones((2, 48), bool)
     for own_history in (True, False):
         (chunk,) = chunk_deviations(

@@ -1,0 +1,349 @@
+"""Courses: how unlike every stretch of its own past a stretch of a series is.
+
+A forecast of the next value follows a change of course after a few steps, so that no single value
+shows it. A window compared with all windows of the past does not follow: what lies far from its
+nearest neighbour there is a discord (Keogh, Lin & Fu 2005). Windows of several lengths are compared
+in two ways, as they are and less their mean, so that both a new level and a new course at a known
+level show. Distances are judged by those that the past itself reaches, each part of it held against
+the others; nothing is learnt but the past, so that one series of a few days suffices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomaly.calibration import fit_tail
+from anomaly.scan import MOST_SURPRISE, covered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from anomaly.calibration import TailMap
+
+LENGTHS = (4, 16, 64, 256)  # steps, whatever a step is: scales four times as long as the one before
+LONGEST = LENGTHS[-1]
+POINTS = 32  # a longer window is read as so many means
+NUMBERS = 64  # of a window; more are projected to so many, which keeps distances (Johnson & Lindenstrauss 1984)
+WINDOWS = 1_024  # of each length are remembered, evenly spread over the past
+LEAST_WINDOWS = 32  # with fewer, nothing is said
+LEAST_LENGTHS = 2.2  # a past shorter than this many windows says nothing of them
+LEAST_KNOWN = 0.9  # of its steps; what is missing stands as it stood before
+FOLDS = 4  # parts of the past, each held against the others
+WAYS = 2  # as they are, and less their mean
+CUT = 20.0  # usual deviations beyond which a value says nothing more
+SD_SHARE = 0.5  # half of what is seen may be one value: a deviation is at least this share of the standard one
+FLAT = 0.1  # of its level, for a metric that never moved
+AT_ONCE = 8_192  # windows held as numbers at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What courses are measured by: (metrics,) median and usual deviation of history."""
+
+    place: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+    @classmethod
+    def none(cls) -> Yardstick:
+        """Courses are not looked at."""
+        return cls(np.zeros(0, np.float32), np.ones(0, np.float32))
+
+    @classmethod
+    def fit(cls, values: NDArray[np.float32], known: NDArray[np.bool_]) -> Yardstick:
+        """From history (users, steps, metrics)."""
+        pairs = [_middle(values[..., m][known[..., m]]) for m in range(values.shape[-1])]
+        place, spread = np.array(pairs, dtype=np.float32).T
+        return cls(place, spread)
+
+    def course(self, values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Deviations from the median, (users, steps, metrics); NaN where unknown."""
+        z = np.clip((values - self.place) / self.spread, -CUT, CUT)
+        return np.where(known, z, np.nan).astype(np.float32)
+
+
+def _middle(found: NDArray[np.float32]) -> tuple[float, float]:
+    if not len(found):
+        return 0.0, 1.0
+    place = float(np.median(found))
+    robust = 1.4826 * float(np.median(np.abs(found - place)))
+    spread = max(robust, SD_SHARE * float(found.std(dtype=np.float64)))
+    return place, spread if spread > 1e-9 else max(FLAT * abs(place), 1e-3)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is remembered of each user's course.
+
+    last: (users, LONGEST - 1, metrics) the latest deviations, NaN where unknown. windows: (users,
+    lengths, WINDOWS, WAYS * NUMBERS); ends: (users, lengths, WINDOWS) int32, the step at which each
+    ended, counted from the user's first, -1 where there is none. stride: (users, lengths) int32:
+    windows whose ends divide by it are kept. steps: (users,) int32 seen so far.
+    """
+
+    last: NDArray[np.float32]
+    windows: NDArray[np.float32]
+    ends: NDArray[np.int32]
+    stride: NDArray[np.int32]
+    steps: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, users: int, metrics: int, looked_at: bool = True) -> Past:
+        """Nothing is remembered, and nothing ever will be where courses are not looked at."""
+        lengths, longest = (len(LENGTHS), LONGEST - 1) if looked_at else (0, 0)
+        return cls(
+            np.full((users, longest, metrics), np.nan, np.float32),
+            np.zeros((users, lengths, WINDOWS, WAYS * NUMBERS), np.float32),
+            np.full((users, lengths, WINDOWS), -1, np.int32),
+            np.ones((users, lengths), np.int32),
+            np.zeros(users, np.int32),
+        )
+
+    def of(self, row: int) -> _Own:
+        """One user's."""
+        return _Own(
+            self.last[row], self.windows[row], self.ends[row], self.stride[row],
+            int(self.steps[row]),
+        )  # fmt: skip
+
+    def with_user(self, row: int, one: _Own) -> None:
+        """Write one user's past into these arrays."""
+        self.last[row], self.steps[row] = one.last, one.steps
+        self.windows[row], self.ends[row], self.stride[row] = one.windows, one.ends, one.stride
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """One user's past: see `Past`."""
+
+    last: NDArray[np.float32]
+    windows: NDArray[np.float32]
+    ends: NDArray[np.int32]
+    stride: NDArray[np.int32]
+    steps: int
+
+    def told(self, length: int) -> NDArray[np.int64]:
+        """Which remembered windows of this length there are; none if they are too few."""
+        found = np.flatnonzero(self.ends[length] >= 0)
+        enough = len(found) >= LEAST_WINDOWS and self.steps >= LEAST_LENGTHS * LENGTHS[length]
+        return found if enough else found[:0]
+
+
+def scan_courses(
+    course: NDArray[np.float32], past: Past
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], Past]:
+    """Hold a stretch of time against each user's past, then remember it.
+
+    Args: course (users, steps, metrics), NaN where unknown.
+    Returns: evidence (users, steps); (users,) whose past said anything; the past after it.
+    """
+    users, steps, metrics = course.shape
+    evidence = np.zeros((users, steps), np.float32)
+    judged = np.zeros(users, dtype=bool)
+    after = Past.empty(users, metrics)
+    for row in range(users):
+        own = past.of(row)
+        joined = np.concatenate([own.last, course[row]])
+        found = []
+        for number, length in enumerate(LENGTHS):
+            told = own.told(number)
+            if len(told):
+                known, ends = own.windows[number, told], own.ends[number, told]
+                tails = _tails(_held_apart(known, ends, known, ends, length, own.steps))
+                far = np.zeros((WAYS, steps), np.float32)
+                for at, seen in _windows(joined, length, len(own.last)):
+                    far[:, at - len(own.last)] = _nearest(seen, known)
+                found += [
+                    _spread(tail(line), length) for tail, line in zip(tails, far, strict=True)
+                ]
+        if found:
+            judged[row], evidence[row] = True, np.mean(found, axis=0)
+        after.with_user(row, _remembered(own, joined, steps))
+    return evidence, judged, after
+
+
+def cross_fitted(
+    course: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Evidence of history, each of four parts held against the others: as fresh months are.
+
+    Args: course (users, steps, metrics).
+    Returns: (users, steps); (users,) of whom anything could be said.
+    """
+    users, steps, metrics = course.shape
+    evidence = np.zeros((users, steps), np.float32)
+    judged = np.zeros(users, dtype=bool)
+    for row in range(users):
+        nothing = Past.empty(1, metrics).of(0)
+        joined = np.concatenate([nothing.last, course[row]])
+        own = _remembered(nothing, joined, steps)
+        found = []
+        for number, length in enumerate(LENGTHS):
+            told = own.told(number)
+            if not len(told):
+                continue
+            known, ends = own.windows[number, told], own.ends[number, told]
+            usual = _held_apart(known, ends, known, ends, length, steps)
+            part = _fold(ends, steps)
+            far = np.zeros((WAYS, steps), np.float32)
+            for at, seen in _windows(joined, length, len(nothing.last)):
+                when = at - len(nothing.last)
+                far[:, when] = _held_apart(seen, when, known, ends, length, steps)
+            surprise = np.zeros_like(far)
+            for fold in range(FOLDS):
+                inside = _fold(np.arange(steps), steps) == fold
+                for way, tail in enumerate(_tails(usual[:, part != fold])):
+                    surprise[way, inside] = tail(far[way, inside])
+            found += [_spread(line, length) for line in surprise]
+        if found:
+            judged[row], evidence[row] = True, np.mean(found, axis=0)
+    return evidence, judged
+
+
+def joined_evidence(
+    deviations: NDArray[np.float32], courses: NDArray[np.float32], judged: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """The mean of three answers, (users, steps): how far from its forecast a step lies, how unlike its
+    past the window is as it is, and how unlike less its mean; the first alone for users whose past
+    says nothing yet.
+    """
+    mean = (deviations + WAYS * courses) / np.float32(1 + WAYS)
+    return np.where(judged[:, None], mean, deviations).astype(np.float32)
+
+
+def _windows(
+    joined: NDArray[np.float32], length: int, first: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Windows that end at steps from `first` on, a part at a time: where, and as numbers.
+
+    A window of which too little is known, or that begins before anything is known, is left out.
+    """
+    known = np.logical_or.reduce(np.isfinite(joined), axis=1)
+    filled = _carried(joined)
+    counted = np.concatenate([[0], np.cumsum(known)])
+    begun = int(np.argmax(known)) if known.any() else len(known)
+    ends = np.arange(max(first, begun + length - 1), len(joined))
+    ends = ends[counted[ends + 1] - counted[ends + 1 - length] >= LEAST_KNOWN * length]
+    running = np.concatenate(
+        [np.zeros((1, joined.shape[1])), np.cumsum(filled, 0, dtype=np.float64)]
+    )
+    edges = np.round(np.linspace(0, length, min(length, POINTS) + 1)).astype(np.int64)
+    for begin in range(0, len(ends), AT_ONCE):
+        at = ends[begin : begin + AT_ONCE]
+        bounds = running[(at + 1 - length)[:, None] + edges]
+        points = (np.diff(bounds, axis=1) / np.diff(edges)[:, None]).astype(np.float32)
+        centred = points - points.mean(1, keepdims=True)
+        yield at, np.concatenate([_numbers(points), _numbers(centred)], axis=1)
+
+
+def _carried(joined: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unknown values as the last known one before them, 0 before the first."""
+    known = np.isfinite(joined)
+    rows = np.where(known, np.arange(len(joined))[:, None], 0)
+    np.maximum.accumulate(rows, axis=0, out=rows)
+    return np.nan_to_num(np.take_along_axis(joined, rows, axis=0))
+
+
+def _numbers(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(windows, points, metrics) as (windows, NUMBERS): padded with zeros, or projected."""
+    flat = points.reshape(len(points), -1)
+    width = flat.shape[1]
+    if width <= NUMBERS:
+        return np.pad(flat, ((0, 0), (0, NUMBERS - width)))
+    return np.asarray(flat @ _projection(width), dtype=np.float32)
+
+
+@lru_cache(maxsize=16)
+def _projection(width: int) -> NDArray[np.float32]:
+    found = np.random.default_rng(0).standard_normal((width, NUMBERS)) / np.sqrt(NUMBERS)
+    return np.asarray(found, dtype=np.float32)
+
+
+def _nearest(seen: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The distance of each window to the nearest known one, in both ways, (WAYS, windows)."""
+    lines = [_squares(*pair).min(1) for pair in _each_way(seen, known)]
+    return np.asarray(np.sqrt(np.stack(lines)), dtype=np.float32)
+
+
+def _held_apart(
+    seen: NDArray[np.float32], when: NDArray[np.int32] | NDArray[np.int64],
+    known: NDArray[np.float32], ends: NDArray[np.int32], length: int, steps: int,
+) -> NDArray[np.float32]:  # fmt: skip
+    """`_nearest` among known windows of other parts of the past that share no step with it."""
+    apart = (_fold(when, steps)[:, None] != _fold(ends, steps)) & (
+        np.abs(when[:, None] - ends) >= length
+    )
+    apart |= ~apart.any(1, keepdims=True)  # a past too short to part: all of it
+    lines = [np.where(apart, _squares(*pair), np.inf).min(1) for pair in _each_way(seen, known)]
+    return np.asarray(np.sqrt(np.stack(lines)), dtype=np.float32)
+
+
+def _each_way(
+    seen: NDArray[np.float32], known: NDArray[np.float32]
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    return [
+        (
+            seen[:, way * NUMBERS : (way + 1) * NUMBERS],
+            known[:, way * NUMBERS : (way + 1) * NUMBERS],
+        )
+        for way in range(WAYS)
+    ]
+
+
+def _squares(seen: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Squared distances, (windows, known windows)."""
+    far = np.square(seen).sum(1)[:, None] + np.square(known).sum(1) - 2 * (seen @ known.T)
+    return np.asarray(np.maximum(far, 0), dtype=np.float32)
+
+
+def _fold(when: NDArray[np.int32] | NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    return np.asarray(when, dtype=np.int64) * FOLDS // steps
+
+
+def _tails(far: NDArray[np.float32]) -> list[TailMap]:
+    return [fit_tail(line) for line in far]
+
+
+def _spread(surprise: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Give each window's surprise to the steps it covers: half by the highest, which says whether a
+    step lies in an odd window, half by the mean, which says whether most that hold it are odd.
+    """
+    told = np.minimum(surprise, MOST_SURPRISE).astype(np.float32)
+    highest = covered(told[None], length)[0]
+    running = np.concatenate([[0.0], np.cumsum(told, dtype=np.float64)])
+    first = np.arange(len(told))
+    last = np.minimum(first + length, len(told))
+    mean = (running[last] - running[first]) / (last - first)
+    return np.asarray((highest + mean) / 2, dtype=np.float32)
+
+
+def _remembered(own: _Own, joined: NDArray[np.float32], steps: int) -> _Own:
+    """Windows that end in the last `steps` of joined, added to those remembered; fewer of all, evenly,
+    where there are too many. The same whether a stretch comes at once or in parts.
+    """
+    lead = len(joined) - steps
+    windows, ends, stride = (
+        np.zeros_like(own.windows),
+        np.full_like(own.ends, -1),
+        own.stride.copy(),
+    )
+    for number, length in enumerate(LENGTHS):
+        old = own.ends[number] >= 0
+        kept, when = [own.windows[number, old]], [own.ends[number, old]]
+        for at, seen in _windows(joined, length, lead):
+            since = at - lead + own.steps
+            regular = since % stride[number] == 0
+            kept.append(seen[regular])
+            when.append(since[regular].astype(np.int32))
+        all_kept, all_when = np.concatenate(kept), np.concatenate(when)
+        while len(all_when) > WINDOWS:
+            stride[number] *= 2
+            regular = all_when % stride[number] == 0
+            all_kept, all_when = all_kept[regular], all_when[regular]
+        windows[number, : len(all_when)], ends[number, : len(all_when)] = all_kept, all_when
+    return _Own(joined[len(joined) - len(own.last) :], windows, ends, stride, own.steps + steps)
