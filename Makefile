@@ -7,8 +7,8 @@ ARGS ?=
 # Which benchmarks `make bench` runs.
 BENCH ?= detection networks
 BIN := .venv/bin
-# What tests need of the system: each a program of the Debian package of its name.
-SYSTEM := chromium prometheus prometheus-alertmanager prometheus-pushgateway
+# What tests need of the system: each a program of the Debian package of its name, or of the one behind the colon.
+SYSTEM := chromium prometheus prometheus-alertmanager prometheus-pushgateway mariadbd:mariadb-server-core
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-long test-lowest quick check audit fix bench build docs lock system
@@ -81,7 +81,7 @@ lock: ## choose exact versions anew (UPGRADE=--upgrade: the newest), with the re
 	  --output-file deploy/container/scoring.lock
 
 system: env # installs what is missing where that is allowed; whoever misses it says so later
-	@missing=; for name in $(SYSTEM); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	@missing=; for name in $(SYSTEM); do command -v $${name%%:*} >/dev/null || missing="$$missing $${name##*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "Installing$$missing"; export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } \

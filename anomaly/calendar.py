@@ -13,6 +13,7 @@ import holidays
 import numpy as np
 import pandas as pd
 
+from anomaly import plugins
 from anomaly.panel import DAY_SECONDS, Grid
 
 if TYPE_CHECKING:
@@ -141,8 +142,15 @@ def _holidays(local: pd.DatetimeIndex, context: CalendarContext) -> NDArray[np.b
     if context.country is None:
         return np.zeros(len(local), dtype=bool)
     years = range(local[0].year, local[-1].year + 1)
-    days: set[dt.date] = set(holidays.country_holidays(context.country, years=years))
+    days = days_off(context.country, years)
     return np.isin(local.date, np.array(sorted(days), dtype=object))
+
+
+def days_off(name: str, years: range) -> set[dt.date]:
+    """Free days of a country, or of a calendar that somebody else's package brings."""
+    if name in plugins.names("calendars"):
+        return set(plugins.load("calendars", name)().days(years))
+    return set(holidays.country_holidays(name, years=years))
 
 
 def _covered(grid: Grid, events: Sequence[Event]) -> NDArray[np.bool_]:

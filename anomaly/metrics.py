@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from anomaly.exceptions import SettingsError
-from anomaly.likelihoods.names import AUTO, BY_KIND
+from anomaly.likelihoods.names import AUTO, families_of
 from anomaly.panel import DAY_SECONDS
 from anomaly.settings import MetricSettings
 
@@ -113,7 +113,7 @@ def _spec(name: str, history: _History, settings: MetricSettings | None) -> Metr
 
 
 def _refuse_impossible(name: str, kind: Kind, likelihood: str) -> None:
-    allowed = (AUTO, *BY_KIND[kind])
+    allowed = (AUTO, *families_of(kind))
     if likelihood not in allowed:
         raise SettingsError(
             f"[metric.{name}] likelihood = {likelihood!r}: {name} is a {kind}. "

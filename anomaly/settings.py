@@ -26,8 +26,9 @@ from pydantic import (
     model_validator,
 )
 
+from anomaly import plugins
 from anomaly.exceptions import SettingsError, UsageError
-from anomaly.likelihoods.names import Likelihood
+from anomaly.likelihoods.names import BUILT_IN as LIKELIHOODS
 from anomaly.months import parse_duration, zone
 from anomaly.roles import Role, is_local
 
@@ -131,6 +132,19 @@ def _quiet_hours(text: str) -> str:
 
 
 QuietHours = Annotated[str, AfterValidator(_quiet_hours)]
+
+
+def _named(kind: plugins.Kind, *built_in: str) -> AfterValidator:
+    """A name of ours, or of an entry point that is installed."""
+
+    def known(name: str) -> str:
+        if name not in built_in and name not in plugins.names(kind):
+            raise ValueError(f"{name!r} {plugins.unknown(name, kind, built_in)}")
+        return name
+
+    return AfterValidator(known)
+
+
 Duration = Annotated[str, AfterValidator(_duration)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
@@ -138,6 +152,10 @@ Step = Annotated[str, AfterValidator(_step)]
 Horizon = Annotated[str, AfterValidator(_horizon)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Cron = Annotated[str, AfterValidator(_cron)]
+Likelihood = Annotated[str, _named("likelihoods", *LIKELIHOODS)]
+Cell = Annotated[str, _named("cells", "lstm", "rnn", "gru", "feedforward", "none")]
+ThresholdKind = Annotated[str, _named("thresholds", "budget", "fdr", "tail", "dynamic")]
+Reader = Annotated[str, _named("sources")]
 
 
 class Section(BaseModel):
@@ -169,6 +187,12 @@ class SourceSettings(Section):
     )
     path: str | None = Field(
         None, description="A Parquet file or folder read in place instead of a database."
+    )
+    reader: Reader | None = Field(
+        None, description="A reader in place of url and path: prometheus, or one that is installed."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="What the reader is made from."
     )
     table: str | None = Field(None, description="The table to read: name or schema.name.")
     query: str | None = Field(None, description="A SELECT to read instead of a table.")
@@ -221,7 +245,8 @@ class MetricSettings(Section):
     )
     likelihood: Likelihood = Field(
         "auto",
-        description="The family of its values. auto: the one under which history is most likely.",
+        description="The family of its values, ours or one that is installed. auto: the one under which "
+        "history is most likely.",
     )
 
 
@@ -229,7 +254,8 @@ class CalendarSettings(Section):
     """Days that are not like others."""
 
     country: str | None = Field(
-        None, description="ISO code whose public holidays count, such as DE or US."
+        None,
+        description="ISO code whose public holidays count, such as DE or US, or a calendar that is installed.",
     )
 
 
@@ -247,8 +273,9 @@ class CohortSettings(Section):
 class ModelSettings(Section):
     """The network and how it is trained."""
 
-    cell: Literal["lstm", "rnn", "gru", "feedforward", "none"] = Field(
-        "lstm", description="The recurrent cell. none: the statistical twin alone, no network."
+    cell: Cell = Field(
+        "lstm",
+        description="lstm, rnn, gru, feedforward, or one that is installed. none: the statistical twin alone.",
     )
     layers: int = Field(1, ge=1, le=4, description="Recurrent layers on top of each other.")
     units: int = Field(48, ge=4, le=512, description="Memory cells in each layer.")
@@ -307,8 +334,13 @@ class ScanSettings(Section):
 class ThresholdSettings(Section):
     """Where flags begin."""
 
-    kind: Literal["budget", "fdr", "tail", "dynamic"] | None = Field(
-        None, description="Default: budget; with fewer than 20 users, tail."
+    kind: ThresholdKind | None = Field(
+        None,
+        description="budget, fdr, tail, dynamic, or one that is installed. Default: budget; with fewer than "
+        "20 users, tail.",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="What a threshold that is installed is made from."
     )
     false_flags_per_1000_user_months: float = Field(
         20.0, gt=0, description="The budget of false flags."
@@ -578,6 +610,8 @@ def configuration_hash(settings: Settings) -> str:
     shaping = settings.model_dump(mode="json", include=set(RESULT_SECTIONS))
     if settings.scan == ScanSettings():
         del shaping["scan"]  # configurations from before this section keep their hashes
+    if not settings.threshold.options:
+        del shaping["threshold"]["options"]
     text = json.dumps(shaping, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -675,7 +709,7 @@ def _known(table: Key) -> list[str] | None:
     if table[0] == "metric":
         return None if len(table) == 1 else list(MetricSettings.model_fields)
     if table[0] not in Settings.model_fields or len(table) > 1:
-        return None
+        return None  # columns, options: names are somebody else's
     section = Settings.model_fields[table[0]].annotation
     assert isinstance(section, type)
     assert issubclass(section, BaseModel)

@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fixtures.machine",
     "tests.fixtures.postgres",
     "tests.fixtures.databases",
+    "tests.fixtures.mariadb",
     "tests.fixtures.programs",
     "tests.fixtures.receivers",
     "tests.fixtures.surroundings",

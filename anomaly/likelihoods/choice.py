@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anomaly import plugins
 from anomaly.exceptions import SettingsError
-from anomaly.likelihoods.forecast import LAWS, Families
+from anomaly.likelihoods.forecast import Families, law_of
 from anomaly.likelihoods.law import LOG_TINY, Parameters
 from anomaly.likelihoods.names import AUTO, BY_KIND, WHOLE_ONLY
 
@@ -62,7 +63,7 @@ class _Sample:
         said = Parameters(
             self.said.active_logit, self.said.location, self.said.spread * np.float32(width)
         )
-        each = LAWS[family].log_likelihood(said, self.active, self.low, self.high)[:, 0]
+        each = law_of(family).log_likelihood(said, self.active, self.low, self.high)[:, 0]
         return np.maximum(each, LOG_TINY).astype(np.float64)
 
     def mean(self, each: NDArray[np.float64]) -> float:
@@ -112,6 +113,8 @@ def _allowed(spec: MetricSpec, links: Links, seen: Observed, metric: int) -> tup
         families = tuple(family for family in families if family not in WHOLE_ONLY)
     elif (seen.low[..., metric][active] > 0).any():  # the interval of 1 ends at log 1.5
         families = tuple(family for family in families if family != "bernoulli")
+    if spec.likelihood in plugins.names("likelihoods"):
+        families = (*families, spec.likelihood)
     if spec.likelihood not in (AUTO, *families):
         raise SettingsError(
             f"[metric.{spec.name}] likelihood = {spec.likelihood!r}: the values of {spec.name} in history "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from anomaly import plugins
 from anomaly.likelihoods.beta import Beta
 from anomaly.likelihoods.law import Bernoulli, Law, Parameters
 from anomaly.likelihoods.location_scale import LocationScale, Logistic, Normal, Student
@@ -44,6 +45,15 @@ LAWS: dict[str, Law] = {
 }
 
 
+@cache
+def law_of(name: str) -> Law:
+    """The law of a family: one of LAWS, or one that somebody else's package brings."""
+    if name in LAWS:
+        return LAWS[name]
+    law: Law = plugins.load("likelihoods", name)()
+    return law
+
+
 @dataclass(frozen=True, slots=True)
 class Families:
     """The family of each metric, and how many of the twin's spreads its own spread is."""
@@ -66,7 +76,7 @@ class Families:
 def _groups(names: tuple[str, ...]) -> tuple[tuple[Law, slice | list[int]], ...]:
     places: dict[Law, list[int]] = {}
     for metric, name in enumerate(names):
-        places.setdefault(LAWS[name], []).append(metric)
+        places.setdefault(law_of(name), []).append(metric)
     if len(places) == 1:
         return ((next(iter(places)), slice(None)),)
     return tuple(places.items())

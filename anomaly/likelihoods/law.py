@@ -43,6 +43,13 @@ class Law(ABC):
     which may be infinite in `log_likelihood` (`Links.censored`).
     """
 
+    @property
+    def taught_by(self) -> Law:
+        """The law on whose likelihood a network is trained: this one, or for a law that the loss does
+        not know (see `anomaly.networks.loss`) one of ours that is like it.
+        """
+        return self
+
     def log_tails(
         self, said: Parameters, active: NDArray[np.bool_], low: Floats, high: Floats
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -35,8 +35,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from anomaly import features
-from anomaly.networks.spec import STATES
+from anomaly import features, plugins
+from anomaly.networks.spec import states_of
 
 if TYPE_CHECKING:
     from anomaly.networks.spec import NetworkSpec, Objective
@@ -45,6 +45,13 @@ if TYPE_CHECKING:
 NOISE = 0.5  # of what an auto-encoder reads while it learns, in deviations
 DROPPED = 0.3  # share of what it reads that is hidden from it while it learns
 RECURRENT = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
+
+
+def recurrent(cell: str, units: int) -> Any:
+    """A recurrent layer that gives its sequence and its memory."""
+    if cell in RECURRENT:
+        return RECURRENT[cell](units, return_sequences=True, return_state=True)
+    return plugins.load("cells", cell)().layer(units)
 
 
 def build(spec: NetworkSpec, truncate_steps: int | None = None) -> Any:
@@ -143,9 +150,9 @@ class Stack(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, spec: NetworkSpec, truncate_steps: int | None, name: str) -> None:
         super().__init__(name=name)
         self.units, self.truncate_steps = spec.units, truncate_steps
-        self.width = STATES[spec.cell]
+        self.width = states_of(spec.cell)
         self.each = [
-            RECURRENT[spec.cell](spec.units, return_sequences=True, return_state=True)
+            recurrent(spec.cell, spec.units)
             if self.width
             else keras.layers.Dense(spec.units, activation="tanh")
             for _ in range(spec.layers)

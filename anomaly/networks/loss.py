@@ -80,7 +80,7 @@ def negative_log_likelihood(tf: Any, out: Any, piece: Any, families: Families) -
     total = tf.zeros(())
     for law, metrics in families.groups:
         part = given.of(tf, metrics)
-        log_p, log_q, within = _likelihood(tf, law, part)
+        log_p, log_q, within = _likelihood(tf, law.taught_by, part)
         likelihood = part.happened * (log_p + tf.where(part.happened > 0, within, 0.0))
         likelihood += (1 - part.happened) * log_q
         total -= tf.reduce_sum(likelihood * part.mask) / 2

@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
-from anomaly import features
+from anomaly import features, plugins
 from anomaly.exceptions import SettingsError
 from anomaly.panel import DAY_SECONDS
 
 if TYPE_CHECKING:
     from anomaly.settings import ModelSettings
 
-Cell = Literal["lstm", "rnn", "gru", "feedforward", "none"]
 Objective = Literal["forecast", "reconstruct", "both"]
 Mapping = Literal["many-to-many", "many-to-one", "one-to-many", "one-to-one"]
 # arrays of memory that a layer carries
 STATES = {"lstm": 2, "rnn": 1, "gru": 1, "feedforward": 0, "none": 0}
+
+
+def states_of(cell: str) -> int:
+    """Arrays of memory that a layer of this cell carries; said without importing any framework."""
+    return STATES[cell] if cell in STATES else int(plugins.load("cells", cell).states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class NetworkSpec:
     mapping: see `anomaly.networks.layers`.
     """
 
-    cell: Cell
+    cell: str
     layers: int
     units: int
     features: int
@@ -73,7 +77,7 @@ class NetworkSpec:
     @property
     def head_states(self) -> int:
         """Arrays of memory that each head carries from step to step."""
-        return 0 if self.mapping == "one-to-one" else self.layers * STATES[self.cell]
+        return 0 if self.mapping == "one-to-one" else self.layers * states_of(self.cell)
 
     @property
     def state_arrays(self) -> int:

@@ -39,6 +39,7 @@ MARGIN = dt.timedelta(days=1)
 # Numbers below each limit are seconds, milli-, micro- or nanoseconds since 1970.
 EPOCH_UNITS = ((1e11, 1), (1e14, 10**3), (1e17, 10**6), (math.inf, 10**9))
 HOUR, DAY = 3_600, 86_400
+MYSQL = ("mysql", "mariadb")
 
 TimeKind = Literal["aware", "naive", "text", "number"]
 
@@ -136,11 +137,10 @@ def _chunks(
     """
     compiled = statement.compile(connection)
     driver: Any = connection.connection.driver_connection
-    server_side = connection.dialect.name == "postgresql"
     parameters: Any = compiled.params
     if compiled.positiontup is not None:
         parameters = [compiled.params[name] for name in compiled.positiontup]
-    with closing(driver.cursor(name="anomaly") if server_side else driver.cursor()) as cursor:
+    with closing(_streaming(connection.dialect.name, driver)) as cursor:
         cursor.execute(compiled.string, parameters)
         names = [column.name for column in statement.selected_columns]
         pieces: list[list[pa.Array]] = []
@@ -153,6 +153,17 @@ def _chunks(
                 pieces, rows = [], 0
         if pieces:
             yield _joined(names, pieces)
+
+
+def _streaming(dialect: str, driver: Any) -> Any:
+    """A cursor that holds no more rows than are asked for."""
+    if dialect == "postgresql":
+        return driver.cursor(name="anomaly")
+    if dialect == "mysql":
+        from pymysql.cursors import SSCursor  # noqa: PLC0415  (an extra)
+
+        return driver.cursor(SSCursor)
+    return driver.cursor()
 
 
 def _joined(names: list[str], pieces: list[list[pa.Array]]) -> dict[str, pa.Array]:
@@ -184,6 +195,8 @@ def _raw(
 
     times = columns["observed_at"]
     if settings.events:
+        if pa.types.is_decimal(times.type):  # MySQL's division
+            times = times.cast(pa.int64())
         times = times.cast(pa.timestamp("s", None if wall else "UTC"))
     return Raw(
         named("user_id", target.layout.default_user),
@@ -241,6 +254,9 @@ def _seconds(
             f"{target.label}: column {target.layout.observed_at!r} holds text, which the database "
             "cannot count by time. Give a query that casts it to a timestamp."
         )
+    if dialect == "mysql":
+        since = sa.func.timestampdiff(sa.text("SECOND"), sa.literal_column("'1970-01-01'"), when)
+        return sa.cast(since, sa.BigInteger)
     return sa.cast(sa.func.floor(sa.extract("epoch", when)), sa.BigInteger)
 
 
@@ -354,6 +370,8 @@ def _columns(names: Sequence[str]) -> list[sa.ColumnClause[Any]]:
 @contextmanager
 def _reading(where: URL, settings: SourceSettings) -> Iterator[Connection]:
     """A connection in a read-only transaction; whatever the database says is translated."""
+    errors: tuple[type[Exception], ...] = (SQLAlchemyError, sqlite3.Error, psycopg.Error)
+    errors += _mysql_errors(where)
     try:
         engine = _engine(where)
         try:
@@ -361,7 +379,7 @@ def _reading(where: URL, settings: SourceSettings) -> Iterator[Connection]:
                 yield connection
         finally:
             engine.dispose()
-    except (SQLAlchemyError, sqlite3.Error, psycopg.Error) as error:
+    except errors as error:
         said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise SourceError(
             f"source {_shown(where)}: {said}. Check [source] url, password, "
@@ -378,11 +396,45 @@ def _engine(where: URL) -> Engine:
             creator=lambda: sqlite3.connect(uri, uri=True),
             poolclass=sa.pool.NullPool,
         )
+    if where.get_backend_name() in MYSQL:
+        return _mysql_engine(where)
     return sa.create_engine(
         where.set(drivername="postgresql+psycopg"),
         poolclass=sa.pool.NullPool,
         connect_args={"connect_timeout": CONNECT_SECONDS, "client_encoding": "utf8"},
     )
+
+
+def _mysql_engine(where: URL) -> Engine:
+    engine = sa.create_engine(
+        where.set(drivername="mysql+pymysql"),
+        poolclass=sa.pool.NullPool,
+        connect_args={"connect_timeout": CONNECT_SECONDS, "charset": "utf8mb4"},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def settle(driver: Any, _record: Any) -> None:
+        with closing(driver.cursor()) as cursor:
+            cursor.execute("SET SESSION TRANSACTION READ ONLY")
+            cursor.execute("SET time_zone = '+00:00'")
+
+    return engine
+
+
+def _mysql_errors(where: URL) -> tuple[type[Exception], ...]:
+    """What the driver raises; it is an extra.
+
+    Raises: SettingsError where it is needed and not installed.
+    """
+    if where.get_backend_name() not in MYSQL:
+        return ()
+    try:
+        import pymysql  # noqa: PLC0415  (an extra)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "[source] url: MySQL and MariaDB need their driver: pip install 'anomaly[mysql]'."
+        ) from error
+    return (pymysql.MySQLError,)
 
 
 def _read_only(where: URL) -> dict[str, bool]:
@@ -401,10 +453,10 @@ def _address(settings: SourceSettings) -> URL:
             "[source] url is no address of a database. Write sqlite:///PATH or "
             "postgresql://USER@HOST:PORT/NAME."
         ) from error
-    if backend not in ("sqlite", "postgresql") or not address.database:
+    if backend not in ("sqlite", "postgresql", *MYSQL) or not address.database:
         raise SettingsError(
-            f"[source] url: {_shown(address)} cannot be read. Use sqlite:///PATH or "
-            "postgresql://USER@HOST:PORT/NAME."
+            f"[source] url: {_shown(address)} cannot be read. Use sqlite:///PATH, "
+            "postgresql://USER@HOST:PORT/NAME or mysql://USER@HOST:PORT/NAME."
         )
     if settings.password_file is not None:
         address = address.set(password=_first_line(settings.password_file))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from anomaly import plugins
 from anomaly.thresholds import budget, dynamic, fdr, tail
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ class Boundary:
     prune: float = 0.0
 
 
+class Threshold(Protocol):
+    """A way of one's own, made from [threshold] options; see docs/extending.md."""
+
+    def level(self, evidence: NDArray[np.float32], seen: NDArray[np.bool_], step: int) -> float:
+        """The evidence at which flags begin: fixed on later history, before the month is seen."""
+        ...
+
+
 def choose(
     settings: ThresholdSettings, evidence: NDArray[np.float32], seen: NDArray[np.bool_], step: int
 ) -> Boundary:
@@ -45,3 +54,6 @@ def choose(
             return Boundary(tail.level(evidence, seen, step, settings.tail))
         case "dynamic":
             return Boundary(dynamic.level(evidence, seen), dynamic.PRUNE)
+        case _:
+            rule: Threshold = plugins.load("thresholds", kind)(**settings.options)
+            return Boundary(float(rule.level(evidence, seen, step)))

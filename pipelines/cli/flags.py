@@ -92,7 +92,9 @@ def export(
     assignee: str | None = ASSIGNEE,
     suppressed: bool | None = SUPPRESSED,
     limit: int | None = LIMIT,
-    form: Format = typer.Option(Format.csv, "--format", help="csv, json or parquet."),
+    form: Format = typer.Option(
+        Format.csv, "--format", help="csv, json, parquet; ocsf, ecs, alertmanager."
+    ),
     out: Path | None = OUT,
 ) -> None:
     """Flags with every column, for programs. The same data give the same bytes."""

@@ -31,6 +31,9 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     parquet = "parquet"
+    ocsf = "ocsf"
+    ecs = "ecs"
+    alertmanager = "alertmanager"
 
 
 SUFFIXES = {
@@ -107,7 +110,53 @@ def _write_parquet(table: pa.Table, file: IO[bytes]) -> None:
     parquet.write_table(table, file, compression="zstd")
 
 
-WRITERS = {Format.csv: _write_csv, Format.json: _write_json, Format.parquet: _write_parquet}
+def _write_ocsf(table: pa.Table, file: IO[bytes]) -> None:
+    from anomaly.handover import ocsf
+
+    _write_lines(map(ocsf, _flags(table)), file)
+
+
+def _write_ecs(table: pa.Table, file: IO[bytes]) -> None:
+    from anomaly.handover import ecs
+
+    _write_lines(map(ecs, _flags(table)), file)
+
+
+def _write_alerts(table: pa.Table, file: IO[bytes]) -> None:
+    from anomaly.handover import alert
+
+    alerts = [alert(flag) for flag in _flags(table)]
+    file.write(json.dumps(alerts, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_lines(records: Iterable[dict[str, Any]], file: IO[bytes]) -> None:
+    for record in records:
+        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def _flags(table: pa.Table) -> list[dict[str, Any]]:
+    """Flags as records.
+
+    Raises: UsageError if the table holds something else.
+    """
+    import pyarrow as pa
+
+    if "flag_id" not in table.column_names:
+        raise UsageError("ocsf, ecs and alertmanager are for flags. Write csv, json or parquet.")
+    flags: list[dict[str, Any]] = pa.table(
+        [_finite(one) for one in table.columns], names=table.column_names
+    ).to_pylist()
+    return flags
+
+
+WRITERS = {
+    Format.csv: _write_csv,
+    Format.json: _write_json,
+    Format.parquet: _write_parquet,
+    Format.ocsf: _write_ocsf,
+    Format.ecs: _write_ecs,
+    Format.alertmanager: _write_alerts,
+}
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -118,9 +167,7 @@ def _plain(table: pa.Table) -> pa.Table:
     def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
         if pa.types.is_timestamp(column.type):
             return pc.strftime(pc.cast(column, pa.timestamp("s", "UTC"), safe=False), TIME)
-        if pa.types.is_floating(column.type):
-            return pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
-        return column
+        return _finite(column)
 
     return pa.table([plain(column) for column in table.columns], names=table.column_names)
 
@@ -138,6 +185,16 @@ def _without_formulas(table: pa.Table) -> pa.Table:
         return pc.if_else(runs, pc.binary_join_element_wise(mark, column, nothing), column)
 
     return pa.table([as_text(column) for column in table.columns], names=table.column_names)
+
+
+def _finite(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Nothing in place of NaN and infinity."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(column.type):
+        return pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+    return column
 
 
 def show(shell: Shell, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from anomaly.exceptions import AnomalyError, DataError
 from anomaly.months import month_of
 from anomaly.telemetry.logs import without_password
+from pipelines.jobs.reading import step_seconds
 from pipelines.jobs.train import known_metrics
 
 if TYPE_CHECKING:
-    from anomaly.settings import Settings
+    from anomaly.settings import Settings, SourceSettings
     from pipelines.services import Services
 
 
@@ -57,6 +58,14 @@ def _models(services: Services) -> str:
 
 def _source(services: Services) -> str:
     settings = services.settings.source
+    if settings.reader is not None:
+        from anomaly.sources.readers import open_reader
+
+        until = services.clock()
+        since = until - dt.timedelta(days=1)
+        reader = open_reader(settings.reader, settings.options)
+        read = sum(len(table) for table in reader.read(since, until, step_seconds(services)))
+        return f"{settings.reader}: {read} rows of the last day read"
     if settings.url is None:
         return (
             "none configured: rows come by anomaly import"
@@ -71,9 +80,14 @@ def _source(services: Services) -> str:
     return f"{without_password(settings.url)}: {rows} rows of the last day read"
 
 
+def _reads_rows(source: SourceSettings) -> bool:
+    """Whether a run copies rows from a source."""
+    return source.url is not None or source.reader is not None
+
+
 def _observations(services: Services) -> str:
     span = services.store.observations.span()
-    if span is None and services.settings.source.url is not None:
+    if span is None and _reads_rows(services.settings.source):
         return "none yet; the first run reads them from the source"
     if span is None:
         raise DataError("the database holds no observations. Import some: anomaly import FILE")
@@ -89,7 +103,7 @@ def _observations(services: Services) -> str:
 
 def _history(services: Services) -> str:
     span = services.store.observations.span()
-    if span is None and services.settings.source.url is not None:
+    if span is None and _reads_rows(services.settings.source):
         return "not known before the source has been read"
     if span is None:
         raise DataError("there is no history to learn from.")

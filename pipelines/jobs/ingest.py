@@ -78,6 +78,8 @@ def ingest_source(services: Services, planned_for: dt.datetime | None = None) ->
     settings = services.settings.source
     if settings.url is not None and settings.path is not None:
         raise SettingsError("[source] url and path: only one source can be read. Leave one out.")
+    if settings.reader is not None:
+        return ingest_reader(services, settings.reader, planned_for)
     if settings.path is not None:
         from anomaly.sources import read_file
 
@@ -103,6 +105,21 @@ def ingest_source(services: Services, planned_for: dt.datetime | None = None) ->
         grid_timezone=services.timezone,
         checks=checks(services),
     )
+    return ingest(services, name, batches, planned_for)
+
+
+def ingest_reader(
+    services: Services, name: str, planned_for: dt.datetime | None = None
+) -> Ingested:
+    """Read what is new by a reader that [source] names."""
+    from anomaly.sources.readers import open_reader, read_batches
+
+    settings = services.settings.source
+    reader = open_reader(name, settings.options)
+    watermark = services.store.ledger.watermark(name)
+    since = None if watermark is None else watermark - parse_duration(settings.overlap)
+    until = services.clock() + AHEAD
+    batches = read_batches(reader, name, since, until, step_seconds(services), checks(services))
     return ingest(services, name, batches, planned_for)
 
 

@@ -1,0 +1,1 @@
+"""One extension of each kind. Each module is all that such an extension takes."""
