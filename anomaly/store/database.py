@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.dialects import postgresql, sqlite
@@ -60,6 +61,22 @@ class Database:
             if not _from_driver(error):
                 raise
             raise explain(error, self.engine.url) from error
+
+    def stream(self, begin: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """What an iteration gives; it begins again if it fails before its first item.
+
+        Later it cannot: it would show the database as it is then.
+        Raises: SourceError if the database fails.
+        """
+
+        def first() -> tuple[list[T], Iterator[T]]:
+            items = begin()
+            return list(islice(items, 1)), items
+
+        with self.guarded():
+            found, rest = self._retrying.copy()(first)
+            yield from found
+            yield from rest
 
     def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
         """An INSERT that can say ON CONFLICT; both databases write it alike."""

@@ -42,6 +42,9 @@ EMPTY: Mapping[str, Any] = {
 }
 
 
+INTERRUPTED: Mapping[str, Any] = {"state": "failed", "outcome": "failed", "note": "interrupted"}
+
+
 class Ledger:
     """Runs, in the order in which they were entered."""
 
@@ -111,16 +114,16 @@ class Ledger:
                     values = {"holder": holder, "heartbeat_at": now}
                     taken = _update(connection, row.id, values)
                 else:
-                    values = {
-                        "state": "failed",
-                        "outcome": "failed",
-                        "finished_at": now,
-                        "note": "interrupted",
-                    }
-                    _update(connection, row.id, values)
+                    _update(connection, row.id, {**INTERRUPTED, "finished_at": now})
             return taken
 
         return self._database.write(work)
+
+    def close_interrupted(self, job: str, now: dt.datetime) -> None:
+        """Close as failed whatever of a job has lost its process. Call it under the job's lease."""
+        unfinished = sa.update(runs).where(runs.c.job == job, runs.c.state == "running")
+        closed = unfinished.values(**INTERRUPTED, finished_at=now)
+        self._database.write(lambda c: c.execute(closed))
 
     def heartbeat(self, run: Run, now: dt.datetime) -> None:
         """Say that a run goes on."""

@@ -120,7 +120,8 @@ class Observations:
         if wanted == []:
             return iter(())
         read = postgres.read if self._database.postgres else sqlite.read
-        return self._guarded(read(self._database.engine, start or EARLIEST, end or LATEST, wanted))
+        span = (start or EARLIEST, end or LATEST)
+        return self._database.stream(lambda: read(self._database.engine, *span, wanted))
 
     def users(self) -> list[str]:
         """Everyone with a row, in byte order."""
@@ -193,10 +194,6 @@ class Observations:
             ),
             [{"metric": name, "first_seen": when} for name, when in first_seen.items()],
         )
-
-    def _guarded(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        with self._database.guarded():
-            yield from tables
 
 
 def sort(rows: pa.Table, source: str) -> Sorted:

@@ -158,6 +158,7 @@ def ingest(
 
     Raises: DataError if more than [source] max_rejected of the rows are bad.
     """
+    services.store.ledger.close_interrupted("ingest", services.clock())
     run = services.store.ledger.start(
         "ingest",
         configuration=services.configuration,

@@ -45,6 +45,7 @@ def run_month(services: Services, month: Month, options: Options = DEFAULTS) -> 
             services, scope_of(services, month, options), options, Scratch(str(month))
         )
     with exclusive(services) as holding:
+        services.store.ledger.close_interrupted("train", services.clock())
         standing = services.store.ledger.current(str(month))
         if standing is not None and standing.state == "complete" and not options.force:
             return unchanged(services, standing)

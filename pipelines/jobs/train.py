@@ -168,6 +168,7 @@ def train_and_register(
     services: Services, month: Month, planned_for: dt.datetime | None = None
 ) -> Model:
     """Train, store the files, register who was fitted and promote who won, with a row in the ledger."""
+    services.store.ledger.close_interrupted("train", services.clock())
     run = services.store.ledger.start(
         "train",
         configuration=services.configuration,

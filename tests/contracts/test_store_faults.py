@@ -144,6 +144,26 @@ def test_a_lost_connection_is_made_again(postgres_url):
     engine.dispose()
 
 
+def test_reading_begins_again_until_it_has_begun(engine):
+    attempts = []
+
+    def rows(fails_after):
+        attempts.append(1)
+        yield from range(fails_after)
+        if len(attempts) == 1:
+            error = sqlite3.OperationalError("gone")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+        yield "more"
+
+    patient = Database(engine, retries=2)
+    assert list(patient.stream(lambda: rows(0))) == ["more"]
+    attempts.clear()
+    with pytest.raises(SourceError):
+        list(patient.stream(lambda: rows(2)))
+    assert len(attempts) == 1, "what came already would come twice"
+
+
 def test_our_own_errors_pass_and_undo(engine):
     database = Database(engine, retries=3)
     attempts = []

@@ -189,3 +189,12 @@ def test_flags_per_thousand_users_of_the_latest_complete_month(store):
     scored(store, [FLAG, replace(FLAG, flag_id="f2")])
     scored(store, [], month="2026-04", state="provisional")
     assert store.ledger.flags_per_thousand_user_months() == 2_000.0
+
+
+def test_what_lost_its_process_is_closed(store):
+    lost = started(store, None, "ingest")
+    month = started(store)
+    store.ledger.close_interrupted("ingest", NOW)
+    states = {run.id: (run.state, run.note) for run in store.ledger.runs()}
+    assert states[lost.id] == ("failed", "interrupted")
+    assert states[month.id][0] == "running"
