@@ -308,7 +308,7 @@ def score_frame(scored: Scored) -> pd.DataFrame:
             "observed_at": pd.DatetimeIndex(scored.times[step].astype("datetime64[s]"), tz="UTC"),
             "score": scored.scores[row, step],
             "p_value": scored.p_values[row, step],
-            "top_metric": metrics[scored.top_metric[row, step]],
+            "top_metric": metrics[scored.top_metric()[row, step]],
         },
         columns=list(SCORE_COLUMNS),
     )

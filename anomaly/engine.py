@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import datetime as dt
 import zlib
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +35,8 @@ from anomaly.surprise import common_shock, deviations, take_off
 from anomaly.trial import Showing, found_among
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -82,7 +83,7 @@ class Reference:
 @dataclass(frozen=True)
 class Scored:
     """A month of some users. times (steps,) seconds UTC; scores, p_values (users, steps) float32;
-    top_metric (users, steps) int16, index into the model's metrics; states: at the panel's end.
+    common (steps, metrics): the shock to each metric by itself; states: at the panel's end.
     """
 
     users: tuple[str, ...]
@@ -90,23 +91,26 @@ class Scored:
     present: NDArray[np.bool_]
     scores: NDArray[np.float32]
     p_values: NDArray[np.float32]
-    top_metric: NDArray[np.int16]
     flags: list[Flag]
     user_months: list[UserMonth]
     states: States
     panel: Panel
     reading: Reading
     model: Model
+    common: NDArray[np.float32]
+
+    def top_metric(self) -> NDArray[np.int16]:
+        """The metric furthest from what was expected of it alone, (users, steps), by its position."""
+        odd = _alone(self.model, self.reading, self.common, np.s_[:], np.s_[:])
+        return np.asarray(np.abs(odd).argmax(-1), dtype=np.int16)
 
     def band(self, user: str, metric: str) -> Band:
         """Observed against expected of one user's metric, with its interval of 95 %."""
         row, m = self.users.index(user), self.model.metrics.index(metric)
-        said = self.reading.forecast
-        known = self.panel.mask[row, :, m]
-        parts = [
-            self.model.links.inverse(said.quantile(q)[row])[:, m] for q in (0.5, *explain.INTERVAL)
-        ]
-        if self.model.links.hurdle[m]:
+        said = self.reading.forecast.at(row).metric(m)
+        known, links = self.panel.mask[row, :, m], self.model.links.only(m)
+        parts = [links.inverse(said.quantile(q))[:, 0] for q in (0.5, *explain.INTERVAL)]
+        if links.hurdle[0]:
             parts = [np.where(np.isfinite(part), part, 0) for part in parts]
         observed = np.where(known, self.panel.values[row, :, m], np.nan)
         return Band(self.times, *(part.astype(np.float32) for part in (observed, *parts)))
@@ -233,13 +237,7 @@ def score(
     _check(model, panel, states)
     reading, after = read_with(model, panel, states, calendar)
     known, metrics, common = awake(panel), len(model.metrics), _common(reference, panel)
-    marginal, joint = (
-        take_off(deviations(odds, maps), shock)
-        for odds, maps, shock in (
-            (reading.marginal, model.central[:metrics], common[:, :metrics]),
-            (reading.joint, model.central[metrics:], common[:, metrics:]),
-        )
-    )
+    joint = take_off(deviations(reading.joint, model.central[metrics:]), common[:, metrics:])
     scanned = scan_panel(model, panel.grid, joint, known, _course(model, panel, known), after)
     evidence = scanned.evidence
     work = _Month(
@@ -248,7 +246,7 @@ def score(
         states,
         reference,
         reading,
-        marginal,
+        common[:, :metrics],
         scan.heeded(joint, model.directions),
         evidence,
         scanned.by_course,
@@ -269,13 +267,10 @@ def score(
             scores[at] = np.round(evidence[at] / np.float32(model.level), 4)
             peak = window.first + int(evidence[at].argmax())
             scores[row, peak], p_values[row, peak] = work.judged(window.evidence)
-    top = np.abs(marginal).argmax(-1).astype(np.int16)
-    months = [
-        work.user_month(row, scores[row], p_values[row], flags) for row in range(len(panel.users))
-    ]
+    months = work.user_months(scores, p_values, flags)
     return Scored(
-        panel.users, panel.grid.times, panel.present, scores, p_values, top, flags, months,
-        _settled(model, scanned.states), panel, reading, model,
+        panel.users, panel.grid.times, panel.present, scores, p_values, flags, months,
+        _settled(model, scanned.states), panel, reading, model, common[:, :metrics],
     )  # fmt: skip
 
 
@@ -303,6 +298,14 @@ def examine(model: Model, trial: Trial, calendar: CalendarContext) -> Showing:
     )  # fmt: skip
 
 
+def _alone(
+    model: Model, reading: Reading, common: NDArray[np.float32], users: Any, steps: Any
+) -> NDArray[np.float32]:
+    """Deviations of each metric by itself, of some users and steps, common shock taken off."""
+    odds = reading.marginal_at((users, steps))
+    return take_off(deviations(odds, model.central[: len(model.metrics)]), common[steps])
+
+
 def _scores(
     model: Model, evidence: NDArray[np.float32], known: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -328,13 +331,14 @@ class _Month:
     states: States
     reference: Reference
     reading: Reading
-    marginal: NDArray[np.float32]
+    common: NDArray[np.float32]
     joint: NDArray[np.float32]
     evidence: NDArray[np.float32]
     by_course: NDArray[np.float32]
     known: NDArray[np.bool_]
     month: str
     configuration: str
+    stories: dict[tuple[int, int, int], explain.Story] = field(default_factory=dict)
 
     def judged(self, evidence: float) -> tuple[float, float]:
         """Score (at least 1: evidence over the level at which flags begin) and p-value of a window."""
@@ -356,6 +360,12 @@ class _Month:
 
     def story(self, row: int, window: flagging.Window) -> explain.Story:
         """What the window is about, told by the metric that departs most visibly."""
+        key = row, window.first, window.last
+        if key not in self.stories:
+            self.stories[key] = self._told(row, window)
+        return self.stories[key]
+
+    def _told(self, row: int, window: flagging.Window) -> explain.Story:
         at = np.s_[row, window.first : window.last]
         named = explain.blame(self.joint[at])
         sizes = {metric: self._size(row, metric, window) for metric in named}
@@ -363,7 +373,7 @@ class _Month:
         first = named[0]
         rate = 1 / (1 + np.exp(-self.reading.twin.active_logit[at][:, first].astype(np.float64)))
         kind = explain.kind_of(
-            direction, named, self.marginal[at], sizes[first], rate,
+            direction, named, _alone(self.model, self.reading, self.common, *at), sizes[first], rate,
             bool(self.model.links.hurdle[first]), float(self.states.twin.active[row, :, first].sum()),
             float(self.states.twin.days[row]), self.model.step,
         )  # fmt: skip
@@ -422,11 +432,28 @@ class _Month:
             all_percentile=compared.all_percentile, peer_count=compared.peer_count, continues=continues,
         )  # fmt: skip
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Where the reference's users stand in it."""
+        return {user: place for place, user in enumerate(self.reference.users)}
+
+    @cached_property
+    def _highest(self) -> NDArray[np.float32]:
+        """The highest evidence of each of the reference's users in the month."""
+        evidence = self.reference.evidence[:, : len(self.panel.grid)]
+        return np.asarray(evidence.max(1, initial=0.0), dtype=np.float32)
+
+    def _others(self, row: int) -> NDArray[np.bool_]:
+        """Who of the reference is somebody else."""
+        others = np.ones(len(self.reference.users), dtype=bool)
+        place = self._places.get(self.panel.users[row])
+        if place is not None:
+            others[place] = False
+        return others
+
     def _peers(self, row: int) -> tuple[str, NDArray[np.bool_]]:
         """The name of the user's peer group and who of the reference is in it."""
-        others = np.array(
-            [user != self.panel.users[row] for user in self.reference.users], dtype=bool
-        )
+        others = self._others(row)
         cohort = int(self.states.cohort[row])
         mates = others & (self.reference.cohort == cohort)
         if cohort == EVERYONE or mates.sum() < LEAST_PEERS:
@@ -439,31 +466,41 @@ class _Month:
         bin_of = min(int(evidence / BIN_WIDTH), HISTORY_BINS - 1)
         own = 100 * past[:bin_of].sum() / past.sum() if past.sum() else 50.0
         _, mates = self._peers(row)
-        others = np.array(
-            [user != self.panel.users[row] for user in self.reference.users], dtype=bool
-        )
+        whole = (first, last) == (0, len(self.panel.grid))
         highest = (
-            self.reference.evidence[:, first:last].max(1)
-            if len(others)
-            else np.zeros(0, dtype=np.float32)
+            self._highest if whole else self.reference.evidence[:, first:last].max(1, initial=0.0)
         )
         return explain.Compared(
             bool(past.sum()),
             round(float(own), 2),
             _percentile(highest[mates], evidence),
-            _percentile(highest[others], evidence),
+            _percentile(highest[self._others(row)], evidence),
             int(mates.sum()),
         )
+
+    def user_months(
+        self, scores: NDArray[np.float32], p_values: NDArray[np.float32], flags: Sequence[Flag]
+    ) -> list[UserMonth]:
+        """How far each user's month was from normal."""
+        own: dict[str, list[Flag]] = {user: [] for user in self.panel.users}
+        for flag in flags:
+            own[flag.user_id].append(flag)
+        present = self.panel.present
+        return [
+            self.user_month(row, scores[row], p_values[row], own[user], present[row])
+            for row, user in enumerate(self.panel.users)
+        ]
 
     def user_month(
         self,
         row: int,
         scores: NDArray[np.float32],
         p_values: NDArray[np.float32],
-        flags: list[Flag],
+        own: Sequence[Flag],
+        present: NDArray[np.bool_],
     ) -> UserMonth:
-        """How far the user's month was from normal."""
-        user, present = self.panel.users[row], self.panel.present[row]
+        """How far the user's month was from normal. own: its flags."""
+        user = self.panel.users[row]
         name, mates = self._peers(row)
         if not self.known[row].any():
             return UserMonth(
@@ -481,7 +518,6 @@ class _Month:
                 0.0,
                 "no_rows",
             )
-        own = [flag for flag in flags if flag.user_id == user]
         worst = int(scores.argmax())
         evidence = float(self.evidence[row].max())
         compared = self.compared(row, 0, len(scores), evidence)

@@ -15,6 +15,8 @@ from anomaly.calendar import FEATURES as CALENDAR_FEATURES
 from anomaly.likelihoods.forecast import Forecast
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from anomaly.likelihoods.links import Links
@@ -46,8 +48,11 @@ class Observed:
 
     def steps(self, first: int, last: int) -> Observed:
         """Steps first (inclusive) to last (exclusive)."""
-        part = np.s_[:, first:last]
-        return Observed(self.active[part], self.low[part], self.high[part], self.mask[part])
+        return self.at(np.s_[:, first:last])
+
+    def at(self, place: Any) -> Observed:
+        """Of some users and steps: an index of the leading axes."""
+        return Observed(self.active[place], self.low[place], self.high[place], self.mask[place])
 
 
 def observe(panel: Panel, links: Links) -> Observed:

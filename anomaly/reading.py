@@ -14,12 +14,14 @@ from anomaly.likelihoods.forecast import Forecast
 from anomaly.panel import DAY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
     from anomaly.calendar import CalendarContext
     from anomaly.features import Observed
+    from anomaly.likelihoods.forecast import Families
     from anomaly.likelihoods.links import Links
     from anomaly.model import Model
     from anomaly.networks.runtime import Network
@@ -93,19 +95,33 @@ def twin_days(
         state = after
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading:
     """What was forecast and how far observations lay from it, all (users, steps, metrics).
 
-    twin: the twin's word; forecast: the network's, of each metric by itself (its reconstruction, if
-    it does not forecast). marginal, joint: log odds of each metric by itself and given those before
-    it in the step, the mean of both where the network forecasts and reconstructs; NaN where unknown.
+    seen: what was read. twin: the twin's word; words: of each metric by itself, a forecast for each
+    of the network's heads. joint: log odds given the metrics before it in the step, the mean over
+    heads where the network forecasts and reconstructs; NaN where unknown.
     """
 
+    seen: Observed
     twin: Forecast
-    forecast: Forecast
-    marginal: NDArray[np.float32]
+    words: tuple[Forecast, ...]
     joint: NDArray[np.float32]
+
+    @property
+    def forecast(self) -> Forecast:
+        """The network's word of each metric by itself (its reconstruction, if it does not forecast)."""
+        return self.words[0]
+
+    @property
+    def marginal(self) -> NDArray[np.float32]:
+        """Log odds of each metric by itself, worked out when asked for: a month's score needs few."""
+        return self.marginal_at(np.s_[:])
+
+    def marginal_at(self, place: Any) -> NDArray[np.float32]:
+        """Those of some users and steps: an index of the leading axes."""
+        return _agreed(self.seen.at(place), [word.at(place) for word in self.words])
 
 
 def read(
@@ -124,8 +140,10 @@ def read(
     seen = features.observe(panel, links)
     calendar = local_calendar(panel.users, panel.grid, context)
     horizon = states.lagged.shape[1]
-    shape = panel.shape
-    arrays = [np.empty(shape, np.float32) for _ in range(8)]
+    heads_count = len(network.spec.heads)
+    base = [np.empty(panel.shape, np.float32) for _ in range(3)]
+    alone = [[np.empty(panel.shape, np.float32) for _ in range(3)] for _ in range(heads_count)]
+    joint = np.empty(panel.shape, np.float32)
     lagged, memory, state = states.lagged, states.memory, states.twin
     for day in twin_days(
         seen, calendar, days_of(panel.grid, timezone), panel.grid.step, state, prior
@@ -139,31 +157,33 @@ def read(
             shown[:, : now.shape[1]], day.said, day.level, calendar.features[at], day.days
         )
         heads, memory = network.read(given, now, memory)
-        alone = features.corrected(day.said, heads[0, :, :, 0])
-        base = day.said.likelihood()
-        values = (
-            base.active_logit, base.location, base.spread, alone.active_logit, alone.location, alone.spread,
-            _log_odds(part, day.said, heads[:, :, :, 0]), _log_odds(part, day.said, heads[:, :, :, 1]),
-        )  # fmt: skip
-        for array, value in zip(arrays, values, strict=True):
-            array[at] = value
+        _put(base, at, day.said.likelihood())
+        for arrays, head in zip(alone, heads, strict=True):
+            _put(arrays, at, features.corrected(day.said, head[:, :, 0]))
+        joint[at] = _agreed(part, [features.corrected(day.said, head[:, :, 1]) for head in heads])
         state = day.after
     reading = Reading(
-        Forecast(arrays[0], arrays[1], arrays[2], prior.families),
-        Forecast(arrays[3], arrays[4], arrays[5], prior.families),
-        arrays[6],
-        arrays[7],
+        seen,
+        _forecast(base, prior.families),
+        tuple(_forecast(arrays, prior.families) for arrays in alone),
+        joint,
     )
     return reading, replace(states, twin=state, lagged=lagged, memory=memory)
 
 
-def _log_odds(
-    seen: Observed, said: TwinForecast, heads: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """The log odds under each head's corrections (heads, users, steps, metrics, OUTPUTS), averaged:
-    what a forecast and a reconstruction agree on counts, and calibration follows in any case.
+def _put(arrays: Sequence[NDArray[np.float32]], at: Any, said: Forecast) -> None:
+    arrays[0][at], arrays[1][at], arrays[2][at] = said.active_logit, said.location, said.spread
+
+
+def _forecast(arrays: Sequence[NDArray[np.float32]], families: Families) -> Forecast:
+    return Forecast(arrays[0], arrays[1], arrays[2], families)
+
+
+def _agreed(seen: Observed, words: Sequence[Forecast]) -> NDArray[np.float32]:
+    """The log odds under each word, averaged: what a forecast and a reconstruction agree on counts,
+    and calibration follows in any case.
     """
-    odds = [surprise.log_odds(seen, features.corrected(said, head)) for head in heads]
+    odds = [surprise.log_odds(seen, word) for word in words]
     return odds[0] if len(odds) == 1 else np.mean(odds, axis=0, dtype=np.float32)
 
 

@@ -7,8 +7,8 @@ differs is the law of the size, given that something happened.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.special import log_expit
@@ -37,6 +37,10 @@ class Parameters:
     location: NDArray[np.float32]
     spread: NDArray[np.float32]
 
+    def at(self, chosen: NDArray[np.bool_] | tuple[NDArray[np.int64], ...]) -> Self:
+        """Of the values chosen by a mask of their shape or by their places, in one row."""
+        return replace(self, **{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+
 
 class Law(ABC):
     """Arrays are (..., metrics); low, high are linked ends of the interval that a value stands for,
@@ -58,11 +62,15 @@ class Law(ABC):
         Args: active: whether something happened.
         Mid-p (Lancaster 1961) makes tails of counts fair: they average one half.
         """
+        said = self.ready(said)
         log_p, log_q = self.log_rates(said)
-        below, above = self.size_tails(said, low, high)
-        upper = np.where(active, log_p + above, np.logaddexp(log_p, log_q - LOG_2))
+        lower, upper = log_q - LOG_2, np.logaddexp(log_p, log_q - LOG_2)
+        # Mostly nothing happens, and a size is by far the dearest to tell of.
+        below, above = self.size_tails(said.at(active), low[active], high[active])
+        log_p, log_q = log_p[active], log_q[active]
+        upper[active] = log_p + above
         with np.errstate(under="ignore"):
-            lower = np.where(active, np.logaddexp(log_q, log_p + below), log_q - LOG_2)
+            lower[active] = np.logaddexp(log_q, log_p + below)
         return np.maximum(lower, LOG_TINY), np.maximum(upper, LOG_TINY)
 
     def log_likelihood(
@@ -85,14 +93,16 @@ class Law(ABC):
         self, said: Parameters, generator: np.random.Generator, draws: int
     ) -> NDArray[np.float32]:
         """(draws, ..., metrics) linked sizes; -inf where nothing happens."""
-        shape = (draws, *said.location.shape)
+        shape, said = (draws, *said.location.shape), self.ready(said)
         happens = generator.random(shape) < np.exp(self.log_rates(said)[0])
-        u = np.clip(generator.random(shape), LEAST_U, 1 - LEAST_U)
-        arrays = (said.active_logit, said.location, said.spread)
-        there = Parameters(*(np.broadcast_to(array, shape)[happens] for array in arrays))
+        place = np.nonzero(happens)[1:]
         sizes = np.full(shape, -np.inf, np.float32)
-        sizes[happens] = self.size_quantile(there, u[happens])
+        sizes[happens] = self.size_sample(said.at(place), generator)
         return sizes
+
+    def ready(self, said: Parameters) -> Parameters:
+        """The parameters with whatever this law works out of them, to be asked more than once."""
+        return said
 
     def log_rates(self, said: Parameters) -> tuple[Floats, Floats]:
         """Log of P(something happens) and of P(nothing does)."""
@@ -101,6 +111,11 @@ class Law(ABC):
     @abstractmethod
     def size_tails(self, said: Parameters, low: Floats, high: Floats) -> tuple[Floats, Floats]:
         """Log of the size's tails below and above the middle of the interval."""
+
+    def size_sample(self, said: Parameters, generator: np.random.Generator) -> Floats:
+        """A linked size for each value, (values,)."""
+        u = np.clip(generator.random(len(said.location)), LEAST_U, 1 - LEAST_U)
+        return self.size_quantile(said, u)
 
     @abstractmethod
     def size_likelihood(self, said: Parameters, low: Floats, high: Floats) -> Floats:
