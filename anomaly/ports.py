@@ -380,7 +380,7 @@ class ObservationReader(Protocol):
         end: dt.datetime | None = ...,
         users: Sequence[str] | None = ...,
     ) -> Iterator[pa.Table]:
-        """Rows of [start, end): user_id, metric, observed_at, value; sorted by user and time."""
+        """Rows of [start, end): user_id, metric, observed_at, value."""
         ...
 
 
@@ -436,6 +436,59 @@ class TokenKeeper(Protocol):
 
     def ever_made(self) -> bool:
         """Whether a token was ever made, valid or not."""
+        ...
+
+
+class Written(Protocol):
+    """What a write of observations did, in rows."""
+
+    @property
+    def inserted(self) -> int: ...
+    @property
+    def unchanged(self) -> int: ...
+    @property
+    def corrected(self) -> int: ...
+
+
+class Observations(ObservationReader, Protocol):
+    """What was observed, wherever it lies: in the database, or in files that are read in place."""
+
+    def write(self, rows: pa.Table, source: str) -> Written:
+        """Add rows in one transaction. Raises: DataError, or UsageError where files are read in place."""
+        ...
+
+    def users(self) -> list[str]:
+        """Everyone with a row, in byte order."""
+        ...
+
+    def metrics(self, before: dt.datetime | None = None) -> list[str]:
+        """The names of metrics, in byte order; `before`: only those that had a row by then."""
+        ...
+
+    def first_seen(self, users: Sequence[str] | None = None) -> dict[str, dt.datetime]:
+        """The time of each user's first row, aware UTC; users without rows are left out."""
+        ...
+
+    def last_seen(
+        self, users: Sequence[str] | None = None, before: dt.datetime | None = None
+    ) -> dict[str, dt.datetime]:
+        """The time of each user's last row, or of the last one before an instant, aware UTC."""
+        ...
+
+    def span(self) -> tuple[dt.datetime, dt.datetime] | None:
+        """The times of the first and the last row, aware UTC; None without rows."""
+        ...
+
+    def count(self, start: dt.datetime | None = None, end: dt.datetime | None = None) -> int:
+        """How many rows [start, end) holds."""
+        ...
+
+
+class PlacedObservations(Observations, Protocol):
+    """Observations in files that are read where they lie."""
+
+    def fits(self, shard_users: int) -> bool:
+        """Whether they can be: all files are known, and shards of so many users need not read all."""
         ...
 
 

@@ -30,9 +30,13 @@ if TYPE_CHECKING:
     from anomaly.metrics import MetricSpec
     from anomaly.panel import Panel
     from anomaly.progress import Progress
+    from anomaly.sources.cleaning import Checks
+    from anomaly.sources.placed import Placed
     from anomaly.trial import Showing, Trial
 
 Clock = Callable[[], dt.datetime]
+AHEAD = dt.timedelta(days=1)  # clocks differ; rows later than this from now cannot have happened
+PARQUET_INDEX = "parquet-index"  # beside the models: what is in files that are read in place
 
 
 class Engine(Protocol):
@@ -164,10 +168,13 @@ def _wired(
     settings: Settings, engine: Callable[[], Engine], holder: str, progress: Progress = SILENT
 ) -> Services:
     """All services, in this process or in one that works for it elsewhere."""
+    store = Store(open_database(settings), settings.database.retries)
+    artefacts = artefacts_folder(settings)
+    place(settings, store, artefacts, utc_now)
     return Services(
         settings=settings,
-        store=Store(open_database(settings), settings.database.retries),
-        artefacts=Artefacts(artefacts_folder(settings)),
+        store=store,
+        artefacts=Artefacts(artefacts),
         engine=engine,
         progress=progress,
         clock=utc_now,
@@ -191,6 +198,34 @@ def _anywhere(settings: Settings) -> Settings:
     for section, changed in values.items():
         settings = with_values(settings, "this process's folder", section, **changed)
     return settings
+
+
+def place(settings: Settings, store: Store, artefacts: Path, clock: Clock) -> Placed | None:
+    """Let observations be read where [source] path lies, if they can be; see `Store.place`.
+
+    Names that are to be replaced cannot be left where they are.
+    """
+    if settings.source.path is None or settings.privacy.pseudonymise:
+        return None
+    from anomaly.sources.placed import Placed
+
+    placed = Placed(
+        Path(settings.source.path),
+        artefacts / PARQUET_INDEX,
+        lambda: checks_of(settings, clock()),
+        settings.source.columns or None,
+        settings.source.metric,
+    )
+    store.place(placed, settings.run.shard_users)
+    return placed
+
+
+def checks_of(settings: Settings, now: dt.datetime) -> Checks:
+    """What rows are held against: the zone of naive times, the clock, metrics known as counts."""
+    from anomaly.sources.cleaning import Checks
+
+    counts = frozenset(name for name, metric in settings.metric.items() if metric.kind == "count")
+    return Checks(settings.source.timezone, int((now + AHEAD).timestamp()), counts)
 
 
 def refuse_unserved(settings: Settings) -> None:

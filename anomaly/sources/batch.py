@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from anomaly.exceptions import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
 LONGEST_TEXT = 200  # characters of a bad row that are kept
@@ -64,12 +66,16 @@ class Tally:
 
     def add(self, batch: Batch) -> None:
         """Count a batch."""
-        self.read += batch.read
-        self.joined += batch.joined
         self.erased += batch.erased
-        self.reasons.update(reject.reason for reject in batch.rejects)
-        if self.first is None and batch.rejects:
-            self.first = batch.rejects[0]
+        self.count(batch.read, batch.rejects, batch.joined)
+
+    def count(self, read: int, rejects: Sequence[Reject], joined: int) -> None:
+        """Count rows of which some were set aside and some were equal to an earlier one."""
+        self.read += read
+        self.joined += joined
+        self.reasons.update(reject.reason for reject in rejects)
+        if self.first is None and rejects:
+            self.first = rejects[0]
 
     def refuse_beyond(self, share: float, name: str) -> None:
         """Refuse the source if more than this share of its rows was set aside.

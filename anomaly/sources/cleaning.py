@@ -123,6 +123,82 @@ class Cleaner:
         return wanted
 
 
+class Trusting(Cleaner):
+    """Takes blocks of a source that was found faultless as they are, at a tenth of the cost."""
+
+    def clean(self, raw: Raw) -> Batch:
+        """The block's wanted rows; names as codes into dictionaries."""
+        users = parse_names(raw.user_id, "missing_user_id", "user_id_too_long")
+        metrics = parse_names(raw.metric, "missing_metric", "metric_too_long")
+        times = parse_times(raw.observed_at, self.checks.timezone)
+        values, unreadable = parse_values(raw.value)
+        self._look_at(
+            users, metrics, times, first_reason(unreadable, self._negative(metrics, values))
+        )
+        wanted = self._wanted(users, times.instants)
+        kept = slice(None) if wanted.all() else np.flatnonzero(wanted)
+        columns = [
+            _coded(users, kept),
+            _coded(metrics, kept),
+            pa.array(times.instants[kept]).cast(TIME_TYPE),
+            pa.array(values[kept]),
+        ]
+        return Batch(pa.table(columns, names=SCHEMA.names), [])
+
+    def _look_at(
+        self, users: Names, metrics: Names, times: Times, values: NDArray[np.int8]
+    ) -> None:
+        """Nothing is looked at again."""
+
+
+class Inspecting(Trusting):
+    """Finds out whether a source is faultless: every row good, rising by user, time and metric."""
+
+    def __init__(self, checks: Checks) -> None:
+        super().__init__(checks)
+        self.faultless = True
+        self._last: tuple[bytes, int, bytes] | None = None
+
+    def _look_at(
+        self, users: Names, metrics: Names, times: Times, values: NDArray[np.int8]
+    ) -> None:
+        reasons = (
+            users.reasons,
+            metrics.reasons,
+            times.reasons,
+            self._future(times.instants),
+            values,
+        )
+        bad = any((each != GOOD).any() for each in reasons)
+        if bad or times.instants is not times.later:
+            self.faultless = False
+        if not self.faultless or not len(values):
+            return
+        keys = _ranks(users), times.instants, _ranks(metrics)
+        rising = np.zeros(len(values) - 1, dtype=np.bool_)
+        for key in reversed(keys):
+            step = np.diff(key)
+            rising = (step > 0) | ((step == 0) & rising)
+        first, last = (
+            (
+                users.words[users.codes[place]].encode(),
+                int(times.instants[place]),
+                metrics.words[metrics.codes[place]].encode(),
+            )
+            for place in (0, -1)
+        )
+        self.faultless = bool(rising.all()) and (self._last is None or self._last < first)
+        self._last = last
+
+
+def _ranks(names: Names) -> NDArray[np.int64]:
+    """Where each row's name stands among the words in byte order."""
+    order = sorted(range(len(names.words)), key=lambda place: names.words[place].encode())
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks[names.codes]
+
+
 def repeated_column(word: str, length: int) -> pa.DictionaryArray:
     """A column that says the same in every row."""
     codes = pa.array(np.zeros(length, dtype=np.int32))
@@ -187,6 +263,11 @@ def _text(names: Names, kept: NDArray[np.int64]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(codes, pa.array(names.words, pa.string())).cast(
         pa.string()
     )
+
+
+def _coded(names: Names, kept: slice | NDArray[np.int64]) -> pa.DictionaryArray:
+    words = pa.array(names.words, pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(names.codes[kept]), words)
 
 
 def _rejects(raw: Raw, reasons: NDArray[np.int8]) -> list[Reject]:

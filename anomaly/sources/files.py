@@ -40,9 +40,9 @@ def read_file(
         checks = replace(checks, timezone=timezone)
     cleaner = Cleaner(checks)  # one for all files of a folder: they are one source
     root = path if path.is_dir() else path.parent
-    for file in _files(path):
+    for file in files_of(path):
         try:
-            if _is_parquet(file):
+            if is_parquet(file):
                 yield from read_parquet(file, root, columns, metric, cleaner)
             else:
                 yield from read_csv(file, columns, metric, cleaner)
@@ -53,7 +53,11 @@ def read_file(
             ) from error
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """The files of observations in a folder, sorted, or the one file.
+
+    Raises: SourceError if there is no such path; DataError if the folder holds none.
+    """
     if not path.exists():
         raise SourceError(f"{path}: there is no such file. Check the path.")
     if not path.is_dir():
@@ -71,7 +75,8 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _is_parquet(file: Path) -> bool:
+def is_parquet(file: Path) -> bool:
+    """Whether a file is Parquet, by its name or its first bytes."""
     if file.suffix in {".parquet", ".pq"}:
         return True
     with file.open("rb") as opened:

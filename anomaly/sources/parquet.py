@@ -18,7 +18,7 @@ from anomaly.sources.cleaning import Raw, melted, repeated_column
 from anomaly.sources.layout import Layout, find_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from anomaly.sources.batch import Batch
@@ -58,6 +58,21 @@ def read_parquet(
             f"{path.name}: no readable Parquet file ({str(error).splitlines()[0]}). It may be "
             "damaged or cut short: write it again."
         ) from error
+
+
+def group_bounds(
+    path: Path, root: Path, columns: Mapping[str, str] | None, metric: str | None
+) -> list[tuple[int, str | None, str | None]]:
+    """Rows, least and greatest user of each row group; None where its statistics do not tell."""
+    with pq.ParquetFile(path) as file:
+        source = _Source(path, file, _partitions(path, root))
+        user = source.layout(columns, metric).user_id or ""
+        found = []
+        for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+            low, high = _bounds_of(group, (user,)).get(user, (None, None))
+            known = isinstance(low, str) and isinstance(high, str)
+            found.append((group.num_rows, low if known else None, high if known else None))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +167,13 @@ def _rows_of(user: pa.Array, users: frozenset[str] | None) -> np.ndarray[Any, An
     asked = pc.is_in(words, pa.array(sorted(users), pa.string()))
     if dictionary:
         asked = asked.take(user.indices).fill_null(False)
-    return np.flatnonzero(asked.to_numpy(zero_copy_only=False))
+    chosen = asked.to_numpy(zero_copy_only=False)
+    return None if chosen.all() else np.flatnonzero(chosen)
 
 
 def _may_hold(group: pq.RowGroupMetaData, layout: Layout, checks: Checks) -> bool:
     """Whether a row group's statistics leave room for wanted rows."""
-    bounds = {
-        column.path_in_schema: _bounds(column)
-        for column in map(group.column, range(group.num_columns))
-        if column.path_in_schema in (layout.user_id, layout.observed_at)
-    }
+    bounds = _bounds_of(group, (layout.user_id, layout.observed_at))
     low, high = bounds.get(layout.observed_at, (None, None))
     if isinstance(low, dt.datetime) and isinstance(high, dt.datetime):
         if checks.end is not None and _seconds(low) - ONE_DAY >= checks.end:
@@ -172,6 +184,17 @@ def _may_hold(group: pq.RowGroupMetaData, layout: Layout, checks: Checks) -> boo
     if checks.users is not None and isinstance(first, str) and isinstance(last, str):
         return any(first <= user <= last for user in checks.users)
     return True
+
+
+def _bounds_of(
+    group: pq.RowGroupMetaData, names: Collection[str | None]
+) -> dict[str, tuple[Any, Any]]:
+    """The bounds of each of these columns that the group has."""
+    return {
+        column.path_in_schema: _bounds(column)
+        for column in map(group.column, range(group.num_columns))
+        if column.path_in_schema in names
+    }
 
 
 def _bounds(column: pq.ColumnChunkMetaData) -> tuple[Any, Any]:

@@ -123,6 +123,11 @@ class Observations:
         span = (start or EARLIEST, end or LATEST)
         return self._database.stream(lambda: read(self._database.engine, *span, wanted))
 
+    def any(self) -> bool:
+        """Whether there are rows."""
+        query = sa.select(observations.c.user_id).limit(1)
+        return self._database.read(lambda c: c.execute(query).first()) is not None
+
     def users(self) -> list[str]:
         """Everyone with a row, in byte order."""
         return list(self._database.read(lambda c: c.execute(_ALL_USERS).scalars().all()))

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
+    from anomaly.ports import Observations as AnyObservations
+    from anomaly.ports import PlacedObservations
     from anomaly.records import Band, Flag, UserMonth
     from anomaly.store.entities import Run, Token
 
@@ -43,7 +45,9 @@ class Store:
 
     def __init__(self, engine: Engine, retries: int = 5) -> None:
         self._database = Database(engine, retries)
-        self.observations = Observations(self._database)
+        self.kept = Observations(self._database)
+        self._placed: tuple[PlacedObservations, int] | None = None
+        self._fits = False
         self.users = Users(self._database)
         self.events = Events(self._database)
         self.ledger = Ledger(self._database)
@@ -102,6 +106,29 @@ class Store:
             error=error,
             now=now,
         )
+
+    def place(self, placed: PlacedObservations, shard_users: int) -> None:
+        """Read observations from files in place, if that can be done and none are kept here."""
+        self._placed, self._fits = (placed, shard_users), False
+
+    @property
+    def in_place(self) -> bool:
+        """Whether observations are read from files in place; never once a user was erased, for the
+        files still hold the rows.
+        """
+        if self._placed is None:
+            return False
+        if not self._fits:
+            placed, shard_users = self._placed
+            self._fits = not self.kept.any() and placed.fits(shard_users)
+        return self._fits and not self.erasing.erased()
+
+    @property
+    def observations(self) -> AnyObservations:
+        """What was observed, wherever it lies."""
+        if self._placed is not None and self.in_place:
+            return self._placed[0]
+        return self.kept
 
     def check(self) -> None:
         """Make sure that the database answers and has this version's schema.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from anomaly.exceptions import UsageError
 from anomaly.store.observations import LATEST
 from pipelines.exclusive import exclusive
+from pipelines.services import place
 from pipelines.trail import refuse_name
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def erase_user(
             secret,
             services.audit.entry(actor, "user.erase", f"user:{user}", reason),
         )
+        placed = place(services.settings, store, services.artefacts.folder, services.clock)
+        if placed is not None:
+            placed.forget()
         return Erased(rows, swept(services))
 
 

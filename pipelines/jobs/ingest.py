@@ -18,24 +18,27 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import structlog
 from sqlalchemy.engine import make_url
 
 from anomaly.exceptions import DataError, SettingsError, SourceError
 from anomaly.months import parse_duration
 from anomaly.rows import SCHEMA
 from anomaly.sources.batch import Batch, Reject, Tally
-from anomaly.sources.cleaning import Checks
 from pipelines.door import keep_names, open_door
 from pipelines.exclusive import exclusive
 from pipelines.jobs.books import failing, staged
 from pipelines.jobs.reading import step_seconds
+from pipelines.services import AHEAD, checks_of, place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from anomaly.sources.cleaning import Checks
+    from anomaly.sources.placed import Placed
+    from anomaly.store import Run
     from pipelines.services import Services
 
-AHEAD = dt.timedelta(days=1)  # clocks differ; rows later than this from now cannot have happened
 KEPT_REJECTS = 1_000  # rows of each reason and ingest that are kept word for word; all are counted
 
 
@@ -49,6 +52,11 @@ class Ingested:
     corrected: int = 0
     unchanged: int = 0
     newest: dt.datetime | None = None
+
+    def see(self, when: dt.datetime | None) -> None:
+        """Note the time of a row."""
+        if when is not None:
+            self.newest = when if self.newest is None else max(self.newest, when)
 
 
 def ingest_file(
@@ -71,8 +79,8 @@ def ingest_file(
 def ingest_source(services: Services, planned_for: dt.datetime | None = None) -> Ingested | None:
     """Read what is new in [source]; None where no source is configured. The lease is held already.
 
-    A database is read from its watermark, less [source] overlap for late rows; a Parquet folder
-    as a whole.
+    A database is read from its watermark, less [source] overlap for late rows; of Parquet files that
+    are read in place only what is new is looked over, others are copied as a whole.
     Raises: as `ingest_file`; SettingsError if both a url and a path are set.
     """
     settings = services.settings.source
@@ -81,15 +89,7 @@ def ingest_source(services: Services, planned_for: dt.datetime | None = None) ->
     if settings.reader is not None:
         return ingest_reader(services, settings.reader, planned_for)
     if settings.path is not None:
-        from anomaly.sources import read_file
-
-        batches = read_file(
-            settings.path,
-            settings.columns or None,
-            metric=settings.metric,
-            checks=checks(services),
-        )
-        return ingest(services, Path(settings.path).name, batches, planned_for)
+        return ingest_files(services, Path(settings.path), planned_for)
     if settings.url is None:
         return None
     from anomaly.sources.database import read_sql
@@ -123,6 +123,53 @@ def ingest_reader(
     return ingest(services, name, batches, planned_for)
 
 
+def ingest_files(
+    services: Services, path: Path, planned_for: dt.datetime | None = None
+) -> Ingested:
+    """Look over the new ones of files that are read in place; copy those that cannot be.
+
+    They cannot be where they are not arranged by user, where some are no Parquet, where the database
+    holds rows already, or where a user was erased, whose rows the files still have.
+    """
+    from anomaly.sources import read_file
+
+    settings, store = services.settings.source, services.store
+    placed = place(services.settings, store, services.artefacts.folder, services.clock)
+    if placed is not None and placed.is_parquet():
+        if not store.kept.any() and not store.erasing.erased():
+            done = look_over(services, path.name, placed, planned_for)
+            if store.in_place:
+                return done
+        structlog.get_logger().info("files_copied", source=path.name)
+        placed.forget()
+    batches = read_file(
+        path, settings.columns or None, metric=settings.metric, checks=checks(services)
+    )
+    return ingest(services, path.name, batches, planned_for)
+
+
+def look_over(
+    services: Services, source: str, placed: Placed, planned_for: dt.datetime | None = None
+) -> Ingested:
+    """Check what is new in files that are read in place, with a row in the ledger.
+
+    Raises: DataError if more than [source] max_rejected of the new rows are bad.
+    """
+    with (
+        ingesting(services, source, planned_for) as (run, done),
+        staged(services, run, "read") as counts,
+    ):
+        with services.progress.track(f"looking over {source}", 0) as advance:
+            for looked in placed.look_over(services.settings.source.max_rejected):
+                keep_rejects(services, done, looked.rejects)
+                read = looked.rows + len(looked.rejects) + looked.joined
+                done.tally.count(read, looked.rejects, looked.joined)
+                done.see(looked.newest)
+                advance(read)
+        counts.rows = done.tally.read
+    return done
+
+
 def _never_empty(batches: Iterable[Batch], path: Path) -> Iterator[Batch]:
     """Refuse a file without a single row: whoever names a file expects something of it."""
     read = 0
@@ -134,11 +181,8 @@ def _never_empty(batches: Iterable[Batch], path: Path) -> Iterator[Batch]:
 
 
 def checks(services: Services) -> Checks:
-    """What rows are held against: the zone of naive times, the clock, metrics known as counts."""
-    settings = services.settings
-    counts = frozenset(name for name, metric in settings.metric.items() if metric.kind == "count")
-    latest = int((services.clock() + AHEAD).timestamp())
-    return Checks(settings.source.timezone, latest, counts)
+    """What rows are held against."""
+    return checks_of(services.settings, services.clock())
 
 
 def source_name(services: Services) -> str:
@@ -158,17 +202,7 @@ def ingest(
 
     Raises: DataError if more than [source] max_rejected of the rows are bad.
     """
-    services.store.ledger.close_interrupted("ingest", services.clock())
-    run = services.store.ledger.start(
-        "ingest",
-        configuration=services.configuration,
-        code_version=services.code_version,
-        now=services.clock(),
-        holder=services.holder,
-        planned_for=planned_for,
-    )
-    done = Ingested(source)
-    with failing(services, run, lambda: figures(done)), spool() as clean:
+    with ingesting(services, source, planned_for) as (run, done), spool() as clean:
         door = open_door(services)
         with staged(services, run, "read") as counts:
             for table in sift(services, done, map(door.batch, batches)):
@@ -179,6 +213,26 @@ def ingest(
             keep_names(services, door)
             write(services, done, clean)
             counts.rows = clean.rows
+    return done
+
+
+@contextmanager
+def ingesting(
+    services: Services, source: str, planned_for: dt.datetime | None
+) -> Iterator[tuple[Run, Ingested]]:
+    """An ingest in the ledger: what its body counts is written down, however it ends."""
+    services.store.ledger.close_interrupted("ingest", services.clock())
+    run = services.store.ledger.start(
+        "ingest",
+        configuration=services.configuration,
+        code_version=services.code_version,
+        now=services.clock(),
+        holder=services.holder,
+        planned_for=planned_for,
+    )
+    done = Ingested(source)
+    with failing(services, run, lambda: figures(done)):
+        yield run, done
         services.store.ledger.finish(
             run,
             "complete",
@@ -186,7 +240,6 @@ def ingest(
             watermark=newest_watermark(services, done),
             **figures(done),
         )
-    return done
 
 
 def figures(done: Ingested) -> dict[str, Any]:
@@ -212,8 +265,7 @@ def sift(services: Services, done: Ingested, batches: Iterable[Batch]) -> Iterat
             done.tally.add(batch)
             advance(batch.read)
             if len(batch.table):
-                newest = pc.max(batch.table["observed_at"]).as_py()
-                done.newest = newest if done.newest is None else max(done.newest, newest)
+                done.see(pc.max(batch.table["observed_at"]).as_py())
                 yield batch.table
 
 
