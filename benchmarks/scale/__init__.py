@@ -1,0 +1,1 @@
+"""What a month costs: seconds, memory and bytes, beside what the machine can do in the same run."""

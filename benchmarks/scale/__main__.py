@@ -1,0 +1,281 @@
+"""Measure what a month costs, beside what the machine can do in the same run.
+
+    python -m benchmarks.scale --quick                        all of it, small, in a minute or two
+    python -m benchmarks.scale network                        the network beside numpy's matrix product
+    python -m benchmarks.scale month --users 1000,10000       read to published flags, beside pyarrow alone
+    python -m benchmarks.scale month --users 1000 --url URL   the same from rows in a database
+    python -m benchmarks.scale training                       time and quality by the number of users learnt from
+    python -m benchmarks.scale peers [--python PYTHON]        other detectors on the same user-months
+    python -m benchmarks.scale startup                        how long the command line takes to begin
+
+Seconds are processor time, user and system, of all processes: they do not depend on who else uses the
+machine as time on the clock does. Made files go to --folder and are deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from benchmarks.scale import made, world
+from benchmarks.scale.measure import MIB, Cost, cpu_of, run, table
+from benchmarks.scale.peers import average_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.services import Services
+
+QUICK_STEPS, STEPS = 20, 400
+LEARN = (
+    "from pathlib import Path; from benchmarks.scale.__main__ import learn; learn(Path({!r}), {})"
+)
+MERELY = (
+    "import time, sys, pyarrow.parquet as pq; began = time.process_time(); "
+    "[pq.ParquetFile(file).read(use_threads=False) for file in sys.argv[1:]]; print(time.process_time() - began)"
+)
+BARE = "import typer, sqlalchemy"
+
+
+def services_of(folder: Path) -> Services:
+    """The services that the world's settings name."""
+    from anomaly.progress import SILENT  # noqa: PLC0415
+    from anomaly.settings import load  # noqa: PLC0415
+    from pipelines.services import open_services  # noqa: PLC0415
+
+    return open_services(load(folder / "anomaly.toml"), SILENT)
+
+
+def learn(folder: Path, users: int) -> None:
+    """Prepare a world; in a process of its own, so that its memory is not that of the month."""
+    services = services_of(folder)
+    world.learn(services, users)
+    services.store.close()
+
+
+def month(sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, workers: int) -> None:
+    """Whole months, from rows to published flags, without training."""
+    lines, merely = [], 0.0
+    for users in sizes:
+        laid = world.lay(folder / str(users), users, url=url, steps=steps, workers=workers)
+        run([*laid.command, "db", "upgrade"], laid.folder)
+        if url is not None:
+            run([*laid.command, "import", str(laid.folder / "rows")], laid.folder)
+        run([sys.executable, "-c", LEARN.format(str(laid.folder), users)], laid.folder)
+        laid = world.add_month(laid)
+        bytes_before = database_bytes(laid)
+        if url is not None:
+            run(
+                [*laid.command, "import", str(laid.folder / "rows" / f"month={world.MONTH}")],
+                laid.folder,
+            )
+        stock = [
+            run([sys.executable, "-c", MERELY, *map(str, laid.files)], laid.folder)
+            for _ in range(3)
+        ]
+        merely = min(float(cost.said.split()[-1]) for cost in stock)
+        cost = run([*laid.command, "run", "--month", str(world.MONTH), "--no-train"], laid.folder)
+        lines.append(line_of(laid, cost, merely, bytes_before))
+        shutil.rmtree(laid.folder)
+    columns = [
+        "users", "s of CPU", "ms a user-month", "pyarrow alone, ms", "ratio", "peak MiB, all processes",
+        "database bytes a user-month", "flags", "attacked users found", "average precision",
+    ]  # fmt: skip
+    where = "Parquet read in place" if url is None else url.split(":", maxsplit=1)[0]
+    table(
+        f"A month of 744 hours and {len(made.METRICS)} metrics, rows to published flags ({where})",
+        columns,
+        lines,
+    )
+
+
+def line_of(laid: world.World, cost: Cost, merely: float, before: int) -> list[object]:
+    """What one month came to."""
+    services = services_of(laid.folder)
+    flags, people = services.store.flags, services.store.flags.user_months(str(world.MONTH))
+    flagged = [row.flag for row in flags.select(_filter())]
+    services.store.close()
+    spans = {user: (start, end) for user, start, end in laid.attacked}
+    hit = {
+        flag.user_id
+        for flag in flagged
+        if flag.user_id in spans
+        and flag.start < spans[flag.user_id][1]
+        and flag.end > spans[flag.user_id][0]
+    }
+    scores = np.array([row.user_month.score for row in people])
+    truth = np.array([row.user_month.user_id in spans for row in people])
+    return [
+        f"{laid.users:,}", f"{cost.cpu:.1f}", f"{1e3 * cost.cpu / laid.users:.2f}", f"{1e3 * merely / laid.users:.3f}",
+        f"{cost.cpu / merely:.0f}", f"{cost.memory / MIB:,.0f}",
+        f"{(database_bytes(laid) - before) / laid.users:,.0f}", len(flagged), f"{len(hit)} of {len(spans)}",
+        f"{average_precision(scores, truth):.2f}" if truth.any() else "-",
+    ]  # fmt: skip
+
+
+def _filter() -> object:
+    from anomaly.store import FlagFilter  # noqa: PLC0415
+
+    return FlagFilter(month=str(world.MONTH))
+
+
+def database_bytes(laid: world.World) -> int:
+    """The size of the world's SQLite file; 0 of a server's."""
+    return sum(file.stat().st_size for file in laid.folder.glob("anomaly.db*"))
+
+
+def network(*, quick: bool) -> None:
+    """The network's rate."""
+    from benchmarks.scale import network as measured  # noqa: PLC0415 (TensorFlow comes along)
+
+    batches = (128,) if quick else (32, 128, 512)
+    columns = ["", "users in a batch", "GFLOP/s a core", "share of peak", "ms a user-month"]
+    table("Network scoring, ONNX Runtime, one thread", columns, measured.rows(batches, 512))
+
+
+def training(sizes: Sequence[int], steps: int) -> None:
+    """Time to train, and how likely a fresh month of other users is under what was learnt."""
+    from anomaly import engine  # noqa: PLC0415
+    from anomaly.calendar import CalendarContext  # noqa: PLC0415
+    from anomaly.reading import log_likelihood  # noqa: PLC0415
+    from anomaly.settings import ModelSettings, Settings  # noqa: PLC0415
+
+    context, settings = CalendarContext(), Settings(model=ModelSettings(steps=steps))
+    history, specs = panel_of(0, max(sizes), world.HISTORY)
+    fresh, _ = panel_of(max(sizes), 200, (*world.HISTORY, world.MONTH))
+    split = int(np.searchsorted(fresh.grid.times, world.MONTH.start("UTC").timestamp()))
+    lines = []
+    for users in sizes:
+        fitted: list[engine.Model] = []
+        part = history.take(np.arange(users))
+        seconds = cpu_of(
+            lambda part=part, fitted=fitted: fitted.append(
+                engine.fit(part, specs, context, settings, 0)
+            ),
+            1,
+        )
+        model = fitted[0]
+        states = engine.States.empty(model, fresh.users)
+        said = engine.read_with(model, fresh, states, context)[0].forecast.at(np.s_[:, split:])
+        nats = log_likelihood(said, fresh.between(split, len(fresh.grid)), model.links)
+        lines.append([users, f"{seconds:.0f}", model.summary.steps, f"{nats:.4f}"])
+    columns = [
+        "users learnt from",
+        "s of CPU",
+        "gradient steps",
+        "nats a value, fresh month of others",
+    ]
+    table("Training by the size of the sample", columns, lines)
+
+
+def panel_of(first: int, users: int, months: Sequence[object]) -> tuple[object, object]:
+    """Made users' months as a panel, and what their metrics are."""
+    from anomaly.grid import make_grid  # noqa: PLC0415
+    from anomaly.metrics import MetricSpec  # noqa: PLC0415
+    from anomaly.panel import Panel  # noqa: PLC0415
+
+    start, end = months[0].start("UTC"), months[-1].end("UTC")
+    grid = make_grid(int(start.timestamp()), int(end.timestamp()), made.HOUR, "UTC")
+    numbers = range(first // made.BLOCK_USERS, -(-(first + users) // made.BLOCK_USERS))
+    blocks = [[made.block(n, m, world.SEED, incidents=False) for m in months] for n in numbers]
+    values = np.concatenate([np.concatenate([b.values for b in row], axis=1) for row in blocks])
+    names = [user for row in blocks for user in row[0].users]
+    begun = first - numbers[0] * made.BLOCK_USERS
+    values = values[begun : begun + users].astype(np.float32)
+    shape = np.zeros(users, np.int64)
+    specs = {name: MetricSpec(name) for name in made.METRICS}
+    panel = Panel(
+        tuple(names[begun : begun + users]), made.METRICS, grid, values, np.ones(values.shape, bool), shape,
+        shape + len(grid),
+    )  # fmt: skip
+    return panel, specs
+
+
+def peers(users: int, folder: Path, python: str) -> None:
+    """Other detectors on the months of the first users."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, list[np.ndarray]] = {"history": [], "month": [], "odd": []}
+    for number in range(-(-users // made.BLOCK_USERS)):
+        past = [made.block(number, m, world.SEED, incidents=False).values for m in world.HISTORY]
+        now = made.block(number, world.MONTH, world.SEED, incidents=True)
+        parts["history"].append(np.concatenate(past, axis=1))
+        parts["month"].append(now.values)
+        parts["odd"].append(now.odd)
+    file = folder / "rows.npz"
+    np.savez(file, **{name: np.concatenate(each)[:users] for name, each in parts.items()})
+    script = str(Path(__file__).with_name("peers.py"))
+    said = run([python, script, str(file)], folder).said
+    found = [line.split(";") for line in said.splitlines() if line.count(";") == 2]
+    lines = [[name, f"{1e3 * float(seconds):.2f}", precision] for name, seconds, precision in found]
+    table(
+        f"Peers, fit and score, {users} users", ["", "ms a user-month", "average precision"], lines
+    )
+
+
+def startup(folder: Path, times: int = 3) -> None:
+    """How long the command line takes to begin."""
+    folder.mkdir(parents=True, exist_ok=True)
+    url = f"sqlite:///{folder}/anomaly.db"
+    (folder / "anomaly.toml").write_text(f'[database]\nurl = "{url}"\n')
+    product = [sys.executable, "-m", "pipelines", "--config", str(folder / "anomaly.toml")]
+    run([*product, "db", "upgrade"], folder)
+    commands = {
+        "python -c 'import typer, sqlalchemy'": [sys.executable, "-c", BARE],
+        "anomaly --help": [*product, "--help"],
+        "anomaly flags list": [*product, "flags", "list"],
+    }
+    seconds = {
+        name: min(run(each, folder).cpu for _ in range(times)) for name, each in commands.items()
+    }
+    bare = next(iter(seconds.values()))
+    lines = [[name, f"{found:.2f}", f"{found / bare:.1f}"] for name, found in seconds.items()]
+    table("Start-up", ["", "s of CPU", "times the bare import"], lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="?", choices=("network", "month", "training", "peers", "startup")
+    )
+    parser.add_argument("--quick", action="store_true", help="small, to see that it works")
+    parser.add_argument("--users", default="1000", help="sizes, such as 1000,10000")
+    parser.add_argument(
+        "--url", help="import rows into this database instead of reading Parquet in place"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="shards scored at the same time")
+    parser.add_argument(
+        "--python", default=sys.executable, help="a Python that has other detectors"
+    )
+    parser.add_argument("--folder", type=Path, help="where made files go for the while")
+    given = parser.parse_args(arguments)
+    sizes = [made.BLOCK_USERS] if given.quick else [int(size) for size in given.users.split(",")]
+    steps = QUICK_STEPS if given.quick else STEPS
+    with tempfile.TemporaryDirectory(dir=given.folder, prefix="anomaly-scale-") as place:
+        folder = Path(place)
+        wanted = (given.what,) if given.what else ("startup", "network", "month", "peers")
+        if "startup" in wanted:
+            startup(folder / "startup")
+        if "network" in wanted:
+            network(quick=given.quick)
+        if "month" in wanted:
+            month(sizes, folder, url=given.url, steps=steps, workers=given.workers)
+        if "training" in wanted:
+            training((20, 40) if given.quick else (50, 100, 200, 400), steps)
+        if "peers" in wanted:
+            peers(100 if given.quick else min(sizes), folder / "peers", given.python)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""A database, a model and states for made users, so that a month can be scored as in the tenth month."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anomaly.months import Month
+from benchmarks.scale import made
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from pathlib import Path
+
+    from pipelines.services import Services
+
+HISTORY, MONTH = (Month.parse("2026-01"), Month.parse("2026-02")), Month.parse("2026-03")
+KNOWN_USERS = 500  # users whose history is made; others begin with one of their states
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A folder with rows, anomaly.toml, a database and models. attacked: who, from when, until when."""
+
+    folder: Path
+    users: int
+    attacked: list[tuple[str, dt.datetime, dt.datetime]]
+
+    @property
+    def command(self) -> list[str]:
+        """The product's command line on this world."""
+        return [sys.executable, "-m", "pipelines", "--config", str(self.folder / "anomaly.toml")]
+
+    @property
+    def files(self) -> list[Path]:
+        """The month's Parquet files."""
+        return sorted((self.folder / "rows" / f"month={MONTH}").glob("*.parquet"))
+
+
+def lay(folder: Path, users: int, *, url: str | None, steps: int, workers: int) -> World:
+    """Make the rows, and the configuration. url: a database that rows are imported into, or None for a
+    SQLite file beside Parquet that is read in place.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for month in HISTORY:
+        made.write(folder / "rows", KNOWN_USERS, month, SEED, incidents=False)
+    source = f'[source]\npath = "{folder / "rows"}"\n' if url is None else ""
+    (folder / "anomaly.toml").write_text(
+        f'[database]\nurl = "{url or f"sqlite:///{folder}/anomaly.db"}"\n{source}'
+        f'[run]\nartefacts = "{folder / "models"}"\nworkers = {workers}\n[model]\nsteps = {steps}\n'
+    )
+    return World(folder, users, [])
+
+
+def add_month(world: World) -> World:
+    """The month that is scored, of all users."""
+    attacked = made.write(world.folder / "rows", world.users, MONTH, SEED, incidents=True)
+    return World(world.folder, world.users, attacked)
+
+
+def learn(services: Services, users: int) -> None:
+    """Train on history, bring its users' states up to the month, and give everyone else one of them."""
+    from pipelines.jobs.ingest import ingest_source  # noqa: PLC0415 (TensorFlow comes along)
+    from pipelines.jobs.reading import calendar_of, people_before  # noqa: PLC0415
+    from pipelines.jobs.states import Memory  # noqa: PLC0415
+    from pipelines.jobs.train import train_and_register  # noqa: PLC0415
+
+    ingest_source(services)
+    model = train_and_register(services, MONTH)
+    people = people_before(services, MONTH.start(services.timezone))
+    states = services.store.states
+    memory = Memory(services, states, model, MONTH, calendar_of(services), people)
+    memory.prepare(people.users)
+    before = str(MONTH.previous())
+    kept = list(states.read(model.version, before).values())
+    others = [f"user-{number:07d}" for number in range(KNOWN_USERS, users)]
+    for first in range(0, len(others), 5_000):
+        some = others[first : first + 5_000]
+        states.write(
+            model.version, before, some, [kept[place % len(kept)] for place in range(len(some))]
+        )
