@@ -9,7 +9,7 @@ aware datetimes in UTC. Every method raises SourceError where the database canno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     from anomaly.feedback import Label, Remark, Suppression, Terms
     from anomaly.records import Band, Flag, UserMonth
     from anomaly.roles import Role
+
+
+# What can be asked of the scheduler.
+RUN, RESCORE, PAUSE, RESUME, CANCEL = "month", "rescore", "pause", "resume", "cancel"
+WORK = (RUN, RESCORE)
+PAUSES = (PAUSE, RESUME)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How one thing that the service leans on is: ok, warning or failed, and why."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -399,6 +399,12 @@ class RunSettings(Section):
     )
     shard_users: int = Field(500, ge=1, description="Users scored and published together.")
     lease: Duration = Field("30s", description="A holder silent for longer has lost its run.")
+    stage_limit: Duration = Field(
+        "6h", description="A stage, or a shard's part of it, that takes longer is ended as stuck."
+    )
+    stop: Duration = Field(
+        "15s", description="After SIGTERM work may unwind for so long; then it is cut off."
+    )
     lateness: Duration = Field(
         "3d", description="A month is complete when a run starts this long after its end."
     )
@@ -565,9 +571,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     Raises: SettingsError naming the file or variable, the key and the nearest known name.
     """
     environ = os.environ if environ is None else environ
-    chosen = path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    file = chosen or Path(DEFAULT_CONFIG)
-    values = _read_file(file) if chosen or file.exists() else {}
+    file = config_file(path, environ)
+    values = {} if file is None else _read_file(file)
     origins = {key: str(file) for key, _ in _flat(values)}
     for variable, key, value in _variables(environ):
         _put(values, key, value)
@@ -577,6 +582,13 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     for key, _ in _flat(values):
         _refuse_unknown(key, _origin(origins, key, "settings"))
     return _validated(values, origins, "settings")
+
+
+def config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The settings file that counts: the one named, else ./anomaly.toml if it is there."""
+    named = path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    default = Path(DEFAULT_CONFIG)
+    return named or (default if default.exists() else None)
 
 
 def with_values(settings: Settings, origin: str, section: str, **values: Any) -> Settings:

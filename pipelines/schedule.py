@@ -1,9 +1,13 @@
 """Does jobs when [schedule] says. What ran and what was missed is read from the ledger.
 
 The next firing of each job stands in the ledger as planned, so a scheduler that comes back knows
-what it slept through: the latest of it is made up once. Jobs run in processes of their own, which
-keeps their memory out of the server and lets SIGTERM end it at once; an interrupted month goes on
-where it stopped. Of several schedulers on one database only the holder of a lease fires.
+what it slept through: the latest of it is made up once. So do months: each is planned for the time
+when late rows are no longer awaited, and missed if it is not complete a day after that. A run whose
+process fell silent is not left `running`: a month is gone on with once, anything else has failed.
+
+Jobs run in processes of their own, which keeps their memory out of the server and lets SIGTERM end
+it at once; an interrupted month goes on where it stopped. Of several schedulers on one database only
+the holder of a lease fires.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +28,15 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
 from anomaly.exceptions import AnomalyError, BusyError, DataError
-from anomaly.months import Month, month_of, parse_duration, zone
+from anomaly.months import Month, month_of, months_between, parse_duration, zone
+from anomaly.ports import PAUSES, RESCORE
 from anomaly.store.lease import LEADER
+from pipelines.configuration import configured
 from pipelines.exclusive import RENEWALS_PER_LEASE, exclusive
-from pipelines.jobs.books import failing
+from pipelines.jobs.books import MONTH_JOB, failing
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.month import run_month
+from pipelines.jobs.scope import closing_time
 from pipelines.jobs.tell import tell, tell_carefully
 from pipelines.jobs.train import NO_TRAINING, can_train, due, train_and_register
 
@@ -38,9 +46,10 @@ if TYPE_CHECKING:
     from pipelines.services import Services
 
 JOBS = ("ingest", "train", "score")
+REQUEST_SECONDS = 5  # how often asked-for runs are looked for
+SILENT_LEASES = 3  # a run without a heartbeat for so many leases has lost its process
+OVERDUE = dt.timedelta(days=1)  # a month not complete so long after its closing time is missed
 TELL_SECONDS = 60  # how often people are told what was held back
-REQUEST_SECONDS = 10  # how often asked-for runs are looked for
-GRACE_SECONDS = 10  # a child that SIGTERM has not ended by then is killed
 LOOK_BACK = tuple(dt.timedelta(days=days) for days in (1 / 24, 1, 8, 32, 366))
 CRON_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")  # by cron's numbers, 7 is 0
 
@@ -109,13 +118,30 @@ class Scheduler:
         self._runner = runner
         self._timetable = Timetable(services.settings.schedule)
         self._going: dict[str, dt.datetime] = {}
+        self._revived: set[int] = set()
         self._lock = threading.Lock()
         self._token: Token | None = None
+        self._clockwork: BackgroundScheduler | None = None
 
     @property
     def leads(self) -> bool:
         """Whether this scheduler is the one that fires."""
         return self._token is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the clockwork still goes; True before it was started."""
+        return self._clockwork is None or self._clockwork.running
+
+    def adopt(self, services: Services) -> None:
+        """Go on under other settings: plans of the old schedule that have not come due are withdrawn."""
+        self._services = services
+        self._timetable = Timetable(services.settings.schedule)
+        if self._clockwork is not None:
+            for job in JOBS:
+                self._clockwork.reschedule_job(job, trigger=self._timetable.trigger(job))
+        for job in JOBS if self.leads else ():
+            self._plan_next(job)
 
     def lead(self) -> None:
         """Take or keep the lease; who newly leads makes up what was missed."""
@@ -126,8 +152,66 @@ class Scheduler:
             return
         self._token = lease.acquire(LEADER, services.holder, ttl, now)
         if self._token is not None:
+            self.expect_months()
             for job in JOBS:
                 self.make_up(job)
+
+    def look_after(self) -> None:
+        """Plan months, and see to runs whose process fell silent."""
+        if not self.leads:
+            return
+        self.expect_months()
+        now = self._services.clock()
+        silence = SILENT_LEASES * parse_duration(self._services.settings.run.lease)
+        for run in self._services.store.ledger.runs(states=("running",)):
+            beaten = run.heartbeat_at or run.started_at or now
+            if not run.holder or now - beaten > silence:
+                self._see_to(run, now)
+
+    def expect_months(self) -> None:
+        """Plan each month for its closing time, and say of those that are overdue that they were missed.
+
+        From the earliest month in the ledger on, at most a year back; a month that nobody ran is then
+        among those that the next scoring makes up for.
+        """
+        services = self._services
+        now = services.clock()
+        states = {
+            Month.parse(run.month): run.state
+            for run in services.store.ledger.month_states()
+            if run.month is not None
+        }
+        current = month_of(now, services.timezone)
+        first = max(min(states, default=current), current.plus(-12))
+        for month in months_between(first, current):
+            if states.get(month) == "complete":
+                continue
+            closing = closing_time(services, month)
+            services.store.ledger.plan(MONTH_JOB, closing, str(month))
+            if now > closing + OVERDUE:
+                note = (
+                    f"not complete a day after {closing:%Y-%m-%d %H:%M} UTC; the next scoring tries"
+                )
+                services.store.ledger.missed(MONTH_JOB, closing, now, note)
+
+    def _see_to(self, run: Run, now: dt.datetime) -> None:
+        """Go on with a month whose process has gone, once; close anything else as failed."""
+        store = self._services.store
+        cancelled = store.requests.cancelling([run.id])
+        for request in cancelled:
+            store.requests.done(request, now, run.id, "cancelled")
+        if run.job == MONTH_JOB and run.id not in self._revived and not cancelled:
+            self._revived.add(run.id)
+            structlog.get_logger().warning("run_taken_up", run_id=run.id, month=run.month)
+            name = f"{MONTH_JOB} {run.month}"
+            self._start(name, now, ["run", "--month", str(run.month)], None)
+            return
+        beaten = run.heartbeat_at or run.started_at or now
+        note = f"its process fell silent after {beaten:%Y-%m-%d %H:%M} UTC"
+        if cancelled:
+            note += f"; cancelled by {cancelled[0].author}"
+        store.ledger.interrupt(run, now, note, resumable=False)
+        structlog.get_logger().error("run_silent", run_id=run.id, job=run.job)
 
     def step_down(self) -> None:
         """Give the lease back."""
@@ -147,7 +231,8 @@ class Scheduler:
                 if when != latest:
                     note = "no scheduler was running; a later one was made up"
                 self._services.store.ledger.missed(job, when, now, note=note)
-            self._start(job, now, planned_for=None)
+            if self._services.store.requests.paused() is None:
+                self._start(job, now, ["schedule", "--once", job], None)
         self._plan_next(job)
 
     def fire(self, job: str) -> None:
@@ -156,9 +241,13 @@ class Scheduler:
             return
         now = self._services.clock()
         planned_for = self._timetable.latest(job, now) or now
+        pause = self._services.store.requests.paused()
         with self._lock:
             going = self._going.get(job)
-        if going is not None:
+        if pause is not None:
+            note = f"paused by {pause.author} since {pause.asked_at:%Y-%m-%d %H:%M} UTC"
+            self._services.store.ledger.missed(job, planned_for, now, note=note)
+        elif going is not None:
             self._services.store.ledger.missed(
                 job,
                 planned_for,
@@ -167,7 +256,8 @@ class Scheduler:
             )
         else:
             self._services.store.ledger.plan(job, planned_for)
-            self._start(job, now, planned_for)
+            arguments = ["schedule", "--once", job, "--planned-for", planned_for.isoformat()]
+            self._start(job, now, arguments, planned_for)
         self._plan_next(job)
 
     def serve_requests(self) -> None:
@@ -177,30 +267,44 @@ class Scheduler:
             request = services.store.requests.take(services.clock(), services.holder)
             if request is None:
                 return
-            code = self._runner(["run", "--month", str(request.month)])
+            arguments = ["run", "--month", str(request.month)]
+            code = self._runner([*arguments, "--force"] if request.job == RESCORE else arguments)
             note = "done" if code == 0 else f"ended with exit code {code}; see the ledger"
-            services.store.requests.done(request, services.clock(), note=note)
+            ran = services.store.ledger.runs(job=MONTH_JOB, month=request.month, limit=1)
+            run_id = ran[0].id if ran else None
+            services.store.requests.done(request, services.clock(), run_id, note)
 
     def tell(self) -> None:
         """Send what a failure, the rate or quiet hours held back."""
         if self.leads:
             tell(self._services)
 
-    def _start(self, job: str, now: dt.datetime, planned_for: dt.datetime | None) -> None:
+    def acknowledge(self) -> None:
+        """Close pauses and resumptions, which hold from when they were asked for."""
+        services = self._services
+        while self.leads:
+            request = services.store.requests.take(services.clock(), services.holder, PAUSES)
+            if request is None:
+                return
+            services.store.requests.done(request, services.clock(), note="done")
+            structlog.get_logger().warning("schedule_changed", work=request.job)
+
+    def _start(
+        self, job: str, now: dt.datetime, arguments: list[str], planned_for: dt.datetime | None
+    ) -> None:
         threading.Thread(
-            target=self._carry_out, args=(job, now, planned_for), name=job, daemon=True
+            target=self._carry_out, args=(job, now, arguments, planned_for), name=job, daemon=True
         ).start()
 
-    def _carry_out(self, job: str, now: dt.datetime, planned_for: dt.datetime | None) -> None:
+    def _carry_out(
+        self, job: str, now: dt.datetime, arguments: list[str], planned_for: dt.datetime | None
+    ) -> None:
         with self._lock:
             if job in self._going:
                 return
             self._going[job] = now
         log = structlog.get_logger().bind(job=job)
         try:
-            arguments = ["schedule", "--once", job]
-            if planned_for is not None:
-                arguments += ["--planned-for", planned_for.isoformat()]
             code = self._runner(arguments)
             log.info("job_ended", exit_code=code)
             if code and planned_for is not None:
@@ -223,8 +327,10 @@ class Scheduler:
         return [run.planned_for for run in planned if run.planned_for and run.planned_for <= now]
 
     def _plan_next(self, job: str) -> None:
-        following = self._timetable.next(job, self._services.clock())
+        now = self._services.clock()
+        following = self._timetable.next(job, now)
         if following is not None:
+            self._services.store.ledger.withdraw(job, now, keep=following)
             self._services.store.ledger.plan(job, following)
 
     @contextmanager
@@ -242,14 +348,15 @@ class Scheduler:
         lead = guarded(self.lead)
         clockwork.add_job(lead, "interval", **every, id="lead", coalesce=True)
         clockwork.add_job(
-            guarded(self.serve_requests), "interval", seconds=REQUEST_SECONDS, id="requests",
-            coalesce=True,
-        )  # fmt: skip
-        clockwork.add_job(
-            guarded(self.tell), "interval", seconds=TELL_SECONDS, id="tell", coalesce=True
+            guarded(self.look_after), "interval", **every, id="look after", coalesce=True
         )
+        for work in (self.serve_requests, self.acknowledge):
+            clockwork.add_job(
+                guarded(work), "interval", seconds=REQUEST_SECONDS, id=work.__name__, coalesce=True
+            )
         lead()
         clockwork.start()
+        self._clockwork = clockwork
         try:
             yield
         finally:
@@ -270,9 +377,14 @@ def guarded(work: Callable[..., None]) -> Callable[..., None]:
 
 
 class Children:
-    """Processes of this program, ended with it. config: the settings file they get too."""
+    """Processes of this program, ended with it.
 
-    def __init__(self, config: Path | None) -> None:
+    config: the settings file they get too. grace: seconds after which one that SIGTERM has not
+    ended is killed.
+    """
+
+    def __init__(self, config: Path | None, grace: float) -> None:
+        self._grace = grace
         self._prefix = [sys.executable, "-m", "pipelines"]
         if config is not None:
             self._prefix += ["--config", str(config)]
@@ -299,9 +411,10 @@ class Children:
             children = list(self._running)
         for child in children:
             child.terminate()
+        until = time.monotonic() + self._grace
         for child in children:
             try:
-                child.wait(GRACE_SECONDS)
+                child.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 child.kill()
 
@@ -311,11 +424,19 @@ def run_scheduler(services: Services, config: Path | None) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    children = Children(config)
-    with Scheduler(services, children.run).running():
-        structlog.get_logger().info("scheduler_started")
-        ended.wait()
-    children.stop()
+    with configured(services, config) as configuration:
+        children = Children(configuration.copy, grace_of(services))
+        scheduler = Scheduler(services, children.run)
+        configuration.adopted.append(scheduler.adopt)
+        with scheduler.running():
+            structlog.get_logger().info("scheduler_started")
+            ended.wait()
+        children.stop()
+
+
+def grace_of(services: Services) -> float:
+    """Seconds that work may take to unwind after SIGTERM."""
+    return parse_duration(services.settings.run.stop).total_seconds()
 
 
 def do_job(services: Services, job: str, planned_for: dt.datetime | None) -> Iterator[str]:

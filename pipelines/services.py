@@ -8,7 +8,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +21,7 @@ from anomaly.settings import Settings, configuration_hash, with_values
 from anomaly.store import Store, open_engine
 from anomaly.store.artefacts import Artefacts
 from pipelines.trail import Trail
+from pipelines.watch import Unwatched, Watch, Watchdog
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -108,7 +109,7 @@ class Services:
     """All that a job leans on.
 
     clock: the time now, aware UTC. sleep: waits so many seconds. holder: names this process in
-    leases and in the ledger.
+    leases and in the ledger. watch: what runs and stages are shown to.
     """
 
     settings: Settings
@@ -119,6 +120,7 @@ class Services:
     clock: Clock
     sleep: Callable[[float], None]
     holder: str
+    watch: Watch = field(default_factory=Unwatched)
 
     def __reduce__(self) -> tuple[Callable[..., Services], tuple[object, ...]]:
         """Travel as settings: where they arrive, connections are opened anew and nobody is told of
@@ -161,7 +163,7 @@ def open_services(settings: Settings, progress: Progress) -> Services:
     refuse_unserved(settings)
     services = _wired(settings, core_engine, holder_name(), progress)
     services.store.check()
-    return services
+    return replace(services, watch=Watchdog(services.store, utc_now, settings.run))
 
 
 def _wired(

@@ -102,7 +102,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of one run. memory: the most bytes held."""
+    """One stage of one run. seconds: of all its parts, which may have gone on at the same time.
+
+    memory: the most bytes the process held meanwhile. finished_at: None while it goes on. skipped:
+    rows or users left out, by reason.
+    """
 
     run_id: int
     job: str
@@ -111,6 +115,9 @@ class Stage:
     rows: int
     users: int
     memory: int
+    started_at: dt.datetime | None = None
+    finished_at: dt.datetime | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +281,11 @@ class RejectRow:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run that someone asked for."""
+    """What someone asked the scheduler for.
+
+    job: month, rescore, pause, resume or cancel. target: the run to cancel. run_id: the run that
+    served it.
+    """
 
     id: int
     job: str
@@ -286,6 +297,8 @@ class Request:
     finished_at: dt.datetime | None
     run_id: int | None
     note: str | None
+    reason: str = ""
+    target: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

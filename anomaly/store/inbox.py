@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from anomaly.ports import CANCEL, PAUSE, PAUSES, WORK
 from anomaly.store.database import row_values
 from anomaly.store.entities import RejectRow, Request
 from anomaly.store.tables import rejects, requests
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -70,17 +71,38 @@ class Rejects:
 
 
 class Requests:
-    """Runs that were asked for: the page asks, the scheduler takes them up in order."""
+    """What people asked of the scheduler: runs, which it takes up in order, and pauses.
+
+    A pause holds from the moment it is asked for until a resumption is: it is read from these rows.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def ask(self, job: str, month: str | None, author: str, now: dt.datetime) -> Request:
-        """Ask for a run; one that is waiting already is returned as it is."""
+    def ask(
+        self,
+        job: str,
+        month: str | None,
+        author: str,
+        now: dt.datetime,
+        *,
+        reason: str = "",
+        target: int | None = None,
+    ) -> Request:
+        """Ask for something; the same that is waiting already is returned as it is."""
         waiting = _waiting().where(
-            requests.c.job == job, requests.c.month.is_not_distinct_from(month)
+            requests.c.job == job,
+            requests.c.month.is_not_distinct_from(month),
+            requests.c.target.is_not_distinct_from(target),
         )
-        asked = sa.insert(requests).values(job=job, month=month, author=author, asked_at=now)
+        asked = sa.insert(requests).values(
+            job=job,
+            month=month,
+            author=author,
+            asked_at=now,
+            reason=_storable(reason, LONGEST_TEXT),
+            target=target,
+        )
 
         def work(connection: Connection) -> Request:
             row = connection.execute(waiting.limit(1)).one_or_none()
@@ -90,9 +112,10 @@ class Requests:
 
         return self._database.write(work)
 
-    def take(self, now: dt.datetime, holder: str) -> Request | None:
-        """Take the oldest request up; None if none waits. No two takers get the same one."""
-        oldest = _waiting().with_only_columns(requests.c.id).limit(1)
+    def take(self, now: dt.datetime, holder: str, jobs: Sequence[str] = WORK) -> Request | None:
+        """Take the oldest request for these jobs up; None if none waits. No two takers get the same."""
+        oldest = _waiting().where(requests.c.job.in_(jobs))
+        oldest = oldest.with_only_columns(requests.c.id).limit(1)
         # PostgreSQL's way for many takers; SQLite has one writer at a time and ignores it.
         oldest = oldest.with_for_update(skip_locked=True)
         taken = (
@@ -109,16 +132,43 @@ class Requests:
     ) -> None:
         """Close a request, with the run that served it."""
         closed = sa.update(requests).where(requests.c.id == request.id)
-        closed = closed.values(finished_at=now, run_id=run_id, note=note)
+        closed = closed.values(
+            taken_at=sa.func.coalesce(requests.c.taken_at, now),
+            finished_at=now,
+            run_id=run_id,
+            note=note,
+        )
         self._database.write(lambda c: c.execute(closed))
 
     def waiting(self) -> list[Request]:
         """Requests nobody has taken up, the oldest first."""
-        rows = self._database.read(lambda c: c.execute(_waiting()).all())
+        return self._read(_waiting())
+
+    def latest(self, limit: int) -> list[Request]:
+        """Requests, the newest first."""
+        return self._read(sa.select(requests).order_by(requests.c.id.desc()).limit(limit))
+
+    def paused(self) -> Request | None:
+        """The pause that holds, or None."""
+        query = sa.select(requests).where(requests.c.job.in_(PAUSES))
+        newest = self._read(query.order_by(requests.c.id.desc()).limit(1))
+        return newest[0] if newest and newest[0].job == PAUSE else None
+
+    def cancelling(self, run_ids: Sequence[int]) -> list[Request]:
+        """Requests to end one of these runs that are still open."""
+        query = sa.select(requests).where(
+            requests.c.job == CANCEL,
+            requests.c.finished_at.is_(None),
+            requests.c.target.in_(run_ids),
+        )
+        return self._read(query.order_by(requests.c.id))
+
+    def _read(self, query: sa.Select[Any]) -> list[Request]:
+        rows = self._database.read(lambda c: c.execute(query).all())
         return [Request(**row_values(row)) for row in rows]
 
 
-def _waiting() -> sa.Select[tuple[object, ...]]:
+def _waiting() -> sa.Select[Any]:
     return sa.select(requests).where(requests.c.taken_at.is_(None)).order_by(requests.c.id)
 
 

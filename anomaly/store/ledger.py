@@ -111,7 +111,7 @@ class Ledger:
             for row in connection.execute(unfinished.order_by(runs.c.id.desc())).all():
                 same = (row.configuration, row.code_version) == (configuration, code_version)
                 if taken is None and same:
-                    values = {"holder": holder, "heartbeat_at": now}
+                    values = {"holder": holder, "heartbeat_at": now, "note": None}
                     taken = _update(connection, row.id, values)
                 else:
                     _update(connection, row.id, {**INTERRUPTED, "finished_at": now})
@@ -126,8 +126,21 @@ class Ledger:
         self._database.write(lambda c: c.execute(closed))
 
     def heartbeat(self, run: Run, now: dt.datetime) -> None:
-        """Say that a run goes on."""
-        self._database.write(lambda c: _update(c, run.id, {"heartbeat_at": now}))
+        """Say that a run goes on; one that has ended, or is another's now, is left alone."""
+        alive = sa.update(runs).where(
+            runs.c.id == run.id, runs.c.state == "running", runs.c.holder == run.holder
+        )
+        self._database.write(lambda c: c.execute(alive.values(heartbeat_at=now)))
+
+    def begin_stage(self, run: Run, stage: str, now: dt.datetime) -> None:
+        """Enter a stage when it begins, so that one that never ends is seen; again: it goes on."""
+        entered = self._database.insert(run_stages).values(
+            run_id=run.id, stage=stage, seconds=0.0, rows=0, users=0, memory=0, started_at=now
+        )
+        entered = entered.on_conflict_do_update(
+            index_elements=[run_stages.c.run_id, run_stages.c.stage], set_={"finished_at": None}
+        )
+        self._database.write(lambda c: c.execute(entered))
 
     def stage(
         self,
@@ -138,23 +151,54 @@ class Ledger:
         rows: int = 0,
         users: int = 0,
         memory: int = 0,
+        skipped: Mapping[str, int] | None = None,
+        now: dt.datetime | None = None,
     ) -> None:
-        """Add to a stage's figures. memory: the most bytes held; the highest counts."""
-        insert = self._database.insert(run_stages).values(
-            run_id=run.id, stage=stage, seconds=seconds, rows=rows, users=users, memory=memory
+        """Add to a stage's figures. memory: the most bytes held; the highest counts. now: it ends."""
+        key = (run_stages.c.run_id == run.id) & (run_stages.c.stage == stage)
+        fresh = sa.insert(run_stages).values(
+            run_id=run.id,
+            stage=stage,
+            seconds=seconds,
+            rows=rows,
+            users=users,
+            memory=memory,
+            skipped=skipped,
+            finished_at=now,
         )
-        new = insert.excluded
-        highest = sa.case((new.memory > run_stages.c.memory, new.memory), else_=run_stages.c.memory)
-        added = insert.on_conflict_do_update(
-            index_elements=[run_stages.c.run_id, run_stages.c.stage],
-            set_={
-                "seconds": run_stages.c.seconds + new.seconds,
-                "rows": run_stages.c.rows + new.rows,
-                "users": run_stages.c.users + new.users,
-                "memory": highest,
-            },
-        )
-        self._database.write(lambda c: c.execute(added))
+
+        def work(connection: Connection) -> None:
+            known = connection.execute(
+                sa.select(run_stages).where(key).with_for_update()
+            ).one_or_none()
+            if known is None:
+                connection.execute(fresh)
+                return
+            added = sa.update(run_stages).where(key)
+            connection.execute(
+                added.values(
+                    seconds=known.seconds + seconds,
+                    rows=known.rows + rows,
+                    users=known.users + users,
+                    memory=max(known.memory, memory),
+                    skipped=Counter(known.skipped) + Counter(skipped or {}),
+                    finished_at=now,
+                )
+            )
+
+        self._database.write(work)
+
+    def interrupt(self, run: Run, now: dt.datetime, note: str, *, resumable: bool) -> None:
+        """Write that a run's process was stopped; a run that has ended stays as it ended.
+
+        resumable: it stays open under nobody's name, and the next attempt goes on with it.
+        """
+        values: dict[str, Any] = {"heartbeat_at": now, "note": note, "holder": ""}
+        if not resumable:
+            values |= {"state": "failed", "outcome": "failed", "finished_at": now}
+        stopped = sa.update(runs).where(runs.c.id == run.id, runs.c.state == "running")
+        stopped = stopped.where(runs.c.holder == run.holder)
+        self._database.write(lambda c: c.execute(stopped.values(values)))
 
     def finish(
         self,
@@ -218,6 +262,16 @@ class Ledger:
         """Enter that a run did not begin when it should have; one that did begin is left alone."""
         values = {"state": "missed", "outcome": "missed", "finished_at": now, "note": note}
         return self._plan(job, scheduled_for, values)
+
+    def withdraw(self, job: str, now: dt.datetime, keep: dt.datetime) -> None:
+        """Take back plans that have not come due and that a changed schedule no longer makes."""
+        plans = sa.delete(runs).where(
+            runs.c.job == job,
+            runs.c.state == "planned",
+            runs.c.planned_for > now,
+            runs.c.planned_for != keep,
+        )
+        self._database.write(lambda c: c.execute(plans))
 
     def last_planned(self, job: str) -> dt.datetime | None:
         """The latest time for which a run of the job was planned, carried out or missed."""

@@ -173,6 +173,9 @@ run_stages = _table(
     _whole("rows"),
     _whole("users"),
     _whole("memory"),
+    _instant("started_at", nullable=True),
+    _instant("finished_at", nullable=True),
+    sa.Column("skipped", Mapping, nullable=False, server_default="{}"),
 )
 leases = _table("leases", _key("name"), _words("holder"), _whole("token"), _instant("expires_at"))
 requests = _table(
@@ -187,6 +190,8 @@ requests = _table(
     _instant("finished_at", nullable=True),
     _run(),
     _words("note", nullable=True),
+    sa.Column("reason", Words, nullable=False, server_default=""),
+    sa.Column("target", sa.Integer, nullable=True),
 )
 shards = _table(
     "shards",

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from anomaly.settings import TelemetrySettings
 
 _PASSWORD = re.compile(r"(\w+://[^:/@\s]*):\S+@")
+# Without the values of variables, rows and names among them.
+TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 # Keys that would name a person or open a door are dropped, whoever wrote the call.
 _FORBIDDEN = frozenset({"user", "user_id", "users_names", "password", "token", "secret"})
 
@@ -41,9 +45,14 @@ def configure(settings: TelemetrySettings, stream: TextIO | None = None) -> None
         _discreet,
     ]
     last: list[structlog.typing.Processor] = (
-        [_on_one_line, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [
+            _on_one_line,
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
         if readable
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=shared + last,

@@ -5,7 +5,7 @@ Nothing it serves makes a browser ask another machine for anything, and the head
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,7 +21,7 @@ from starlette.middleware.sessions import SessionMiddleware
 import anomaly
 from anomaly.exceptions import AnomalyError, SourceError
 from anomaly.months import parse_duration
-from anomaly.ports import WebStore
+from anomaly.ports import Condition, WebStore
 from anomaly.settings import Settings
 from anomaly.web import api, assets, feedback, logon, pages
 from anomaly.web.access import ANYONE, Door, needs, roles_of_routes
@@ -55,6 +55,8 @@ def create_app(
     leader: Callable[[], bool],
     door: Door,
     model: Callable[[], Model | None] = lambda: None,
+    conditions: Callable[[], Sequence[Condition]] = tuple,
+    alive: Callable[[], bool] = lambda: True,
 ) -> FastAPI:
     """Put the application together; reads nothing until it is asked.
 
@@ -62,6 +64,8 @@ def create_app(
         leader: whether this process holds the scheduler's lease; /readyz says so.
         door: tells who asks; each route states which role it needs.
         model: reads the model in use, or None where there is none; asked by its page alone.
+        conditions: how each thing is that the service leans on; /readyz gives them.
+        alive: whether what this process does in the background still goes; /healthz asks.
     Raises: ValueError if a route states no role.
     """
     app = FastAPI(
@@ -82,7 +86,7 @@ def create_app(
     terms = feedback.terms_of(settings.feedback)
     app.include_router(feedback.api(store, door, terms))
     app.include_router(feedback.pages(store, renderer, door, terms))
-    _add_probes(app, store, registry, leader)
+    _add_probes(app, store, registry, leader, conditions, alive)
     answer = _add_errors(app, renderer)
     list(roles_of_routes(app))  # raises for a route that states none
     app.add_middleware(
@@ -113,7 +117,12 @@ def create_app(
 
 
 def _add_probes(
-    app: FastAPI, store: WebStore, registry: CollectorRegistry, leader: Callable[[], bool]
+    app: FastAPI,
+    store: WebStore,
+    registry: CollectorRegistry,
+    leader: Callable[[], bool],
+    conditions: Callable[[], Sequence[Condition]],
+    alive: Callable[[], bool],
 ) -> None:
     door: Door = app.state.door
     watched = ANYONE if door.settings.metrics_public else needs("monitor")
@@ -125,23 +134,38 @@ def _add_probes(
 
     @app.get("/healthz", include_in_schema=False, dependencies=[Depends(ANYONE)])
     def healthz() -> Response:
+        if not alive():
+            return PlainTextResponse("the schedule's clockwork has stopped\n", 503)
         return PlainTextResponse("ok\n")
 
     @app.get("/readyz", include_in_schema=False, dependencies=[Depends(ANYONE)])
-    def readyz() -> Response:
+    def readyz(request: Request) -> Response:
         try:
             store.check()
         except SourceError as error:
             # Anyone may ask, so why it is not ready goes to the log: it names the database.
             log.warning("not_ready", error=str(error))
             return JSONResponse({"status": "unavailable"}, 503)
-        return JSONResponse({"status": "ready", "leader": leader()})
+        answer: dict[str, Any] = {"status": "ready", "leader": leader()}
+        found = conditions()
+        answer["conditions"] = {each.name: each.state for each in found}
+        if _is_known(door, request):
+            answer["reasons"] = {each.name: each.reason for each in found}
+        return JSONResponse(answer)
 
     @app.get(
         "/api/v1/openapi.json", include_in_schema=False, dependencies=[Depends(needs("reader"))]
     )
     def description() -> dict[str, Any]:
         return app.openapi()
+
+
+def _is_known(door: Door, request: Request) -> bool:
+    """Whether somebody asks who may read reasons, which name processes and files."""
+    try:
+        return door.look(request).caller is not None
+    except HTTPException:
+        return False
 
 
 def _add_errors(app: FastAPI, renderer: pages.Renderer) -> Callable[[Request, int, str], Response]:

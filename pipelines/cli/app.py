@@ -30,6 +30,7 @@ from pipelines.cli import (
     upkeep,
 )
 from pipelines.cli.shell import Shell
+from pipelines.stopping import EXIT_CODE, Stopped, stoppable
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 CONFIG = "--config"
@@ -41,7 +42,8 @@ def run(arguments: list[str]) -> int:
     shell = Shell()
     try:
         shell.config, arguments = take_config(arguments)
-        build().main(arguments, prog_name="anomaly", obj=shell)
+        with stoppable():
+            build().main(arguments, prog_name="anomaly", obj=shell)
     except SystemExit as end:
         return _code(end.code)
     except AnomalyError as error:
@@ -50,6 +52,9 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         shell.note("interrupted; the same command goes on where it stopped")
         return INTERRUPTED
+    except Stopped:
+        shell.note("stopped; the same command goes on where it stopped")
+        return EXIT_CODE
     except BrokenPipeError:
         # The reader of our output has gone; a second failure at exit would say nothing more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

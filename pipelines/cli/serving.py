@@ -20,8 +20,11 @@ def serve(
     context: typer.Context,
     host: str | None = typer.Option(None, "--host", help="Default: [web] host."),
     port: int | None = typer.Option(None, "--port", min=0, max=65535, help="Default: [web] port."),
+    no_schedule: bool = typer.Option(
+        False, "--no-schedule", help="Page, API and /metrics alone; anomaly schedule does the rest."
+    ),
 ) -> None:
-    """Scheduler, page, API and /metrics in one process, until SIGTERM."""
+    """Scheduler, page, API and /metrics in one process, until SIGTERM. SIGHUP: read the settings anew."""
     from anomaly.settings import with_values
     from pipelines.serve import serve as run_server
 
@@ -31,7 +34,7 @@ def serve(
         settings = with_values(settings, "--host", "web", host=host)
     if port is not None:
         settings = with_values(settings, "--port", "web", port=port)
-    run_server(shell.services(settings), shell.config, shell.note)
+    run_server(shell.services(settings), shell.config, shell.note, schedules=not no_schedule)
 
 
 def schedule(

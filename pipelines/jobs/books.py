@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +13,7 @@ import structlog
 
 from anomaly.exceptions import AnomalyError
 from pipelines.jobs.reading import months_span, steps_over
-from pipelines.jobs.scope import is_closed
+from pipelines.jobs.scope import closing_time, is_closed
 
 if TYPE_CHECKING:
     from anomaly.records import Band, Flag, UserMonth
@@ -25,15 +23,17 @@ if TYPE_CHECKING:
     from pipelines.services import Services
 
 
+MONTH_JOB = "month"
 PLAN_STAGE = "plan"  # its figures tell whether rows have changed since an interruption
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a stage went through; its body fills this in."""
+    """What a stage went through; its body fills this in. skipped: rows or users, by reason."""
 
     rows: int = 0
     users: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,10 @@ class Books(Protocol):
         """Time a stage and keep its figures."""
         ...
 
+    def waiting(self, stage: str) -> AbstractContextManager[object]:
+        """Watch a stage that goes on elsewhere while its next figures are waited for."""
+        ...
+
     def record(self, stage: str, passed: Passage) -> None:
         """Keep the figures of a stage that passed elsewhere."""
         ...
@@ -126,16 +130,26 @@ class Ledger:
         with staged(self._services, self._run, name) as counts:
             yield counts
 
+    @contextmanager
+    def waiting(self, stage: str) -> Iterator[None]:
+        """Watch the stage, in the ledger from now on."""
+        self._services.store.ledger.begin_stage(self._run, stage, self._services.clock())
+        with self._services.watch.stage(self._run, stage):
+            yield
+
     def record(self, stage: str, passed: Passage) -> None:
         """Add the figures to the stage's."""
         self._holding.check()
+        people = passed.result.user_months
         self._services.store.ledger.stage(
             self._run,
             stage,
             passed.seconds,
             rows=passed.rows,
-            users=len(passed.result.user_months),
+            users=len(people),
             memory=passed.memory,
+            skipped=Counter(person.skipped for person in people if person.skipped is not None),
+            now=self._services.clock(),
         )
 
     def finished_shards(self) -> set[int]:
@@ -206,6 +220,12 @@ class Scratch:
         del name
         yield Counts()
 
+    @contextmanager
+    def waiting(self, stage: str) -> Iterator[None]:
+        """Let the stage pass."""
+        del stage
+        yield
+
     def record(self, stage: str, passed: Passage) -> None:
         """Keep nothing."""
 
@@ -248,7 +268,7 @@ def open_run(services: Services, scope: Scope, holding: Holding) -> Iterator[Led
     """The run in the ledger: an interrupted one that covers the same, else a new one."""
     ledger = services.store.ledger
     run = ledger.resume(
-        "month",
+        MONTH_JOB,
         str(scope.month),
         configuration=services.configuration,
         code_version=services.code_version,
@@ -260,12 +280,13 @@ def open_run(services: Services, scope: Scope, holding: Holding) -> Iterator[Led
         run = None
     if run is None:
         run = ledger.start(
-            "month",
+            MONTH_JOB,
             str(scope.month),
             configuration=services.configuration,
             code_version=services.code_version,
             now=scope.now,
             holder=services.holder,
+            planned_for=closing_time(services, scope.month) if scope.complete else None,
         )
         ledger.stage(run, PLAN_STAGE, 0.0, rows=scope.rows, users=len(scope.users))
     structlog.get_logger().info("month_started", run_id=run.id, month=str(scope.month))
@@ -309,7 +330,11 @@ def staged(services: Services, run: Run, name: str) -> Iterator[Counts]:
     """Time a stage of a run and write its figures into the ledger."""
     began = time.perf_counter()
     counts = Counts()
-    with structlog.contextvars.bound_contextvars(run_id=run.id, stage=name):
+    services.store.ledger.begin_stage(run, name, services.clock())
+    with (
+        structlog.contextvars.bound_contextvars(run_id=run.id, stage=name),
+        services.watch.stage(run, name) as watched,
+    ):
         yield counts
     services.store.ledger.stage(
         run,
@@ -317,7 +342,9 @@ def staged(services: Services, run: Run, name: str) -> Iterator[Counts]:
         time.perf_counter() - began,
         rows=counts.rows,
         users=counts.users,
-        memory=peak_memory(),
+        memory=watched.memory,
+        skipped=counts.skipped,
+        now=services.clock(),
     )
     services.store.ledger.heartbeat(run, services.clock())
 
@@ -328,11 +355,12 @@ def failing(
 ) -> Iterator[None]:
     """Mark the run failed if its work raises, and let the error go on.
 
-    A run that is killed or stopped from the keyboard stays `running`, so that the next attempt
-    takes it over. figures: what has been counted so far, for the ledger.
+    A month that is stopped, from the keyboard or by SIGTERM, stays open: the next attempt goes on
+    with it, as with one whose process was killed. figures: what has been counted so far.
     """
     try:
-        yield
+        with services.watch.run(run):
+            yield
     except Exception as error:
         note = str(error) if isinstance(error, AnomalyError) else type(error).__name__
         try:
@@ -341,9 +369,8 @@ def failing(
             # A database that is away keeps the run as `running`; the next attempt resumes it.
             structlog.get_logger().warning("failure_not_recorded", error=str(second))
         raise
-
-
-def peak_memory() -> int:
-    """The most memory this process has held so far, bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    except BaseException:
+        resumable = run.job == MONTH_JOB
+        note = "stopped; the next attempt goes on with it" if resumable else "stopped"
+        services.store.ledger.interrupt(run, services.clock(), note, resumable=resumable)
+        raise

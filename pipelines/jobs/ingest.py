@@ -208,6 +208,7 @@ def ingest(
             for table in sift(services, done, map(door.batch, batches)):
                 clean.add(table)
             counts.rows = done.tally.read
+            counts.skipped = dict(done.tally.reasons)
         done.tally.refuse_beyond(services.settings.source.max_rejected, source)
         with staged(services, run, "write") as counts:
             keep_names(services, door)

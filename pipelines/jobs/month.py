@@ -7,6 +7,7 @@ published are not scored again. Users whose work fails are set aside, and the mo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from pipelines.exclusive import exclusive
 from pipelines.executors import open_executor
 from pipelines.jobs.books import Outcome, Scratch, open_run, published
 from pipelines.jobs.ingest import ingest_source
-from pipelines.jobs.passes import each_shard
+from pipelines.jobs.passes import Passed, each_shard
 from pipelines.jobs.plan import BASE_MEMORY, shard_memory
 from pipelines.jobs.reading import Known, calendar_of, chunks
 from pipelines.jobs.refit import refit_threshold
@@ -107,7 +108,8 @@ def score_shards(
     negative, aside = 0, 0
     with services.progress.track(f"scoring {scope.month}", len(scope.users)) as advance:
         advance(sum(len(shards[number]) for number in finished & set(shards)))
-        for number, passed in each_shard(executor, scoring, known, left, hopeful=bool(finished)):
+        passing = each_shard(executor, scoring, known, left, hopeful=bool(finished))
+        for number, passed in awaited(books, passing):
             for part in passed.parts:
                 books.record("score", part)
                 negative += part.negative
@@ -116,6 +118,16 @@ def score_shards(
             aside += len(passed.at_fault)
             advance(len(shards[number]))
     return negative, aside
+
+
+def awaited(books: Books, passing: Iterator[tuple[int, Passed]]) -> Iterator[tuple[int, Passed]]:
+    """What passes, one after another, each wait for the next watched as part of the stage."""
+    while True:
+        with books.waiting("score"):
+            found = next(passing, None)
+        if found is None:
+            return
+        yield found
 
 
 def noted(scope: Scope, note: str | None) -> Scope:

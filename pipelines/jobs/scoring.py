@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anomaly.records import UserMonth
-from pipelines.jobs.books import ShardResult, peak_memory
+from pipelines.jobs.books import ShardResult
 from pipelines.jobs.reading import read_panel
 from pipelines.jobs.states import Memory, specs_of
+from pipelines.watch import held
 
 if TYPE_CHECKING:
     from anomaly.engine import Reference
@@ -27,7 +28,7 @@ FAILED = "scoring_failed"
 class Scored:
     """A scored shard. rows: read for it; negative: of them, counts below zero, left out.
 
-    seconds: it took; memory: the most bytes its process has held.
+    seconds: it took; memory: bytes its process held at its end.
     """
 
     result: ShardResult
@@ -80,7 +81,7 @@ class Scoring:
             laid.rows,
             laid.negative,
             time.perf_counter() - began,
-            peak_memory(),
+            held(),
         )
 
 

@@ -195,7 +195,7 @@ def test_rejects_from_very_long_places_fit_the_key(store):
 def test_requests_are_served_in_order_and_once(store):
     first = store.requests.ask("month", "2026-03", "ann", NOW)
     assert store.requests.ask("month", "2026-03", "bob", NOW) == first, "it is waiting already"
-    second = store.requests.ask("ingest", None, "bob", NOW)
+    second = store.requests.ask("rescore", "2026-03", "bob", NOW)
     assert store.requests.waiting() == [first, second]
     taken = store.requests.take(NOW + DAY, "scheduler")
     assert (taken.id, taken.taken_at, taken.holder) == (first.id, NOW + DAY, "scheduler")

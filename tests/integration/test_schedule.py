@@ -257,7 +257,7 @@ def test_a_scheduled_job_that_meets_a_live_holder_is_busy(services, clock):
 
 
 def test_children_end_with_the_scheduler():
-    children = Children(None)
+    children = Children(None, grace=10)
     children._prefix = [sys.executable, "-c"]
     codes = []
     waiting = threading.Thread(

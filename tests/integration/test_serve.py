@@ -53,7 +53,13 @@ def test_it_serves_page_and_metrics_and_ends_with_0(services, sqlite_url):
         assert 'anomaly_month_state{month="2026-03",state="complete"} 1.0' in metrics
         assert "anomaly_scheduler_leader 1.0" in metrics
         assert "u2" not in metrics
-        assert json.loads(get(f"{address}readyz")[1]) == {"status": "ready", "leader": True}
+        ready = json.loads(get(f"{address}readyz")[1])
+        assert (ready["status"], ready["leader"]) == ("ready", True)
+        assert ready["conditions"] == {
+            "database": "ok", "model": "warning", "leader": "ok", "settings": "ok",
+        }  # fmt: skip
+        assert "cannot be read" in ready["reasons"]["model"], "this server looks elsewhere"
+        assert ready["reasons"]["leader"] == "this process runs the schedule"
         assert {run.state for run in services.store.ledger.runs(job="score")} == {"planned"}
     finally:
         began = time.monotonic()
