@@ -15,11 +15,11 @@ import uvicorn
 from anomaly.exceptions import SettingsError
 from anomaly.telemetry.collector import build_registry
 from anomaly.web.app import create_app
-from pipelines.condition import conditions
 from pipelines.configuration import Configuration, configured
 from pipelines.guard import open_door
 from pipelines.jobs.tell import channels_of
 from pipelines.jobs.train import load_model
+from pipelines.operations import ServiceOperations
 from pipelines.schedule import Children, Scheduler, grace_of
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Site:
             leads,
             self._door,
             model,
-            conditions=lambda: conditions(services, self._scheduler, self._configuration.refused),
+            ServiceOperations(services, self._scheduler, self._configuration),
             alive=lambda: self._scheduler is None or self._scheduler.alive,
         )
 

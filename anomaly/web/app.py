@@ -5,7 +5,7 @@ Nothing it serves makes a browser ask another machine for anything, and the head
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,9 +21,9 @@ from starlette.middleware.sessions import SessionMiddleware
 import anomaly
 from anomaly.exceptions import AnomalyError, SourceError
 from anomaly.months import parse_duration
-from anomaly.ports import Condition, WebStore
+from anomaly.ports import Operations, WebStore
 from anomaly.settings import Settings
-from anomaly.web import api, assets, feedback, logon, pages
+from anomaly.web import api, assets, feedback, logon, operate, pages
 from anomaly.web.access import ANYONE, Door, needs, roles_of_routes
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def create_app(
     leader: Callable[[], bool],
     door: Door,
     model: Callable[[], Model | None] = lambda: None,
-    conditions: Callable[[], Sequence[Condition]] = tuple,
+    operations: Operations | None = None,
     alive: Callable[[], bool] = lambda: True,
 ) -> FastAPI:
     """Put the application together; reads nothing until it is asked.
@@ -64,7 +64,7 @@ def create_app(
         leader: whether this process holds the scheduler's lease; /readyz says so.
         door: tells who asks; each route states which role it needs.
         model: reads the model in use, or None where there is none; asked by its page alone.
-        conditions: how each thing is that the service leans on; /readyz gives them.
+        operations: the service around it, for the operator's pages; without it there are none.
         alive: whether what this process does in the background still goes; /healthz asks.
     Raises: ValueError if a route states no role.
     """
@@ -86,7 +86,9 @@ def create_app(
     terms = feedback.terms_of(settings.feedback)
     app.include_router(feedback.api(store, door, terms))
     app.include_router(feedback.pages(store, renderer, door, terms))
-    _add_probes(app, store, registry, leader, conditions, alive)
+    if operations is not None:
+        app.include_router(operate.router(store, renderer, operations))
+    _add_probes(app, store, registry, leader, operations, alive)
     answer = _add_errors(app, renderer)
     list(roles_of_routes(app))  # raises for a route that states none
     app.add_middleware(
@@ -121,7 +123,7 @@ def _add_probes(
     store: WebStore,
     registry: CollectorRegistry,
     leader: Callable[[], bool],
-    conditions: Callable[[], Sequence[Condition]],
+    operations: Operations | None,
     alive: Callable[[], bool],
 ) -> None:
     door: Door = app.state.door
@@ -147,7 +149,7 @@ def _add_probes(
             log.warning("not_ready", error=str(error))
             return JSONResponse({"status": "unavailable"}, 503)
         answer: dict[str, Any] = {"status": "ready", "leader": leader()}
-        found = conditions()
+        found = operations.conditions() if operations is not None else ()
         answer["conditions"] = {each.name: each.state for each in found}
         if _is_known(door, request):
             answer["reasons"] = {each.name: each.reason for each in found}

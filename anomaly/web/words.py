@@ -81,6 +81,17 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def count(amount: int, noun: str) -> str:
+    """How many of something: 1 flag, 2,400 flags."""
+    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+
+
+def memory(size: int) -> str:
+    """Bytes as a reader meets them: 812 MiB, 1.4 GiB."""
+    mebibytes = size / 2**20
+    return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:,.0f} MiB"
+
+
 def score(value: float) -> str:
     """A score to two decimals; 0.999 stays below the boundary at 1.00."""
     return f"{_down(value, 100):.2f}"

@@ -1,0 +1,369 @@
+"""What the operator's page shows, worked out from rows: no HTML, no database, no clock."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anomaly.months import Month, month_of, months_between
+from anomaly.web import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from anomaly.ports import Condition, ModelRow, RequestRow, RunRow, StageRow
+
+MONTHS = 13  # as the metrics show
+SILENT = dt.timedelta(minutes=2)  # a heartbeat older than this is told
+STALE = dt.timedelta(days=2)  # a source whose newest row is older than this is told
+PUBLISHED = ("complete", "provisional")
+STATES = {
+    "complete": "complete",
+    "provisional": "provisional",
+    "running": "running",
+    "planned": "planned",
+    "failed": "failed",
+    "missed": "missed",
+    "superseded": "superseded",
+    "late": "overdue",
+    "none": "not run",
+}
+JOBS = {
+    "ingest": "reads the source",
+    "train": "trains a model if one is due",
+    "score": "scores the month so far and closes months that are over",
+}
+ASKED = {
+    "month": "run",
+    "rescore": "score again",
+    "pause": "pause the schedule",
+    "resume": "resume the schedule",
+    "cancel": "cancel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MonthCell:
+    """One month of the strip. state: a run state, late or none."""
+
+    month: str
+    state: str
+    word: str
+    detail: str
+    run: RunRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """A run that goes on. share: of its users scored, 0 to 1, where that is known."""
+
+    run: RunRow
+    stage: str
+    for_seconds: float | None
+    share: float | None
+    progress: str
+    silent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One job of the schedule. missed: firings missed within the last year's runs."""
+
+    job: str
+    does: str
+    following: dt.datetime | None
+    last: RunRow | None
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """How fresh one source is."""
+
+    name: str
+    newest: dt.datetime
+    age: str
+    stale: bool
+    last: RunRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLine:
+    """One model. age: since its training data ended."""
+
+    row: ModelRow
+    age: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of a chart: its place and height in percent of the chart, and what it says."""
+
+    label: str
+    value: str
+    left: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Bars of one figure over time."""
+
+    title: str
+    note: str
+    bars: Sequence[Bar]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All of the page. headline: the state of the newest month that should be complete."""
+
+    headline: str
+    good: bool
+    attention: Sequence[tuple[str, str]]
+    months: Sequence[MonthCell]
+    going: Sequence[Going]
+    jobs: Sequence[JobLine]
+    sources: Sequence[SourceLine]
+    models: Sequence[ModelLine]
+    charts: Sequence[Chart]
+    runs: Sequence[RunRow]
+    requests: Sequence[RequestRow]
+    paused: RequestRow | None
+    asked: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read of the store for one page. configured: the source that the schedule reads."""
+
+    now: dt.datetime
+    timezone: str
+    lateness: dt.timedelta
+    month_states: Sequence[RunRow]
+    runs: Sequence[RunRow]
+    stages: Mapping[int, Sequence[StageRow]]
+    models: Sequence[ModelRow]
+    watermarks: Mapping[str, dt.datetime]
+    requests: Sequence[RequestRow]
+    waiting: Sequence[RequestRow]
+    paused: RequestRow | None
+    conditions: Sequence[Condition]
+    configured: str | None
+
+
+def board(facts: Facts) -> Board:
+    """Lay out the page."""
+    months = strip(facts)
+    going = [_going(run, facts) for run in facts.runs if run.state == "running"]
+    jobs = [_job(job, facts) for job in JOBS]
+    sources = [
+        _source(name, newest, facts)
+        for name, newest in sorted(facts.watermarks.items(), key=lambda one: one[1], reverse=True)
+        if name != "observations"  # what was scored of them ends with the month
+    ]
+    models = [ModelLine(row, _age(facts.now - row.trained_to)) for row in facts.models]
+    headline, good = _headline(months, facts)
+    return Board(
+        headline,
+        good,
+        _attention(facts, months, going, sources),
+        months,
+        going,
+        jobs,
+        sources,
+        models,
+        _charts(facts, months),
+        [run for run in facts.runs if run.state != "planned"],
+        facts.requests,
+        facts.paused,
+        ASKED,
+    )
+
+
+def strip(facts: Facts) -> list[MonthCell]:
+    """The last months, the oldest first, from the first that anything is known of."""
+    by_month = {run.month: run for run in facts.month_states if run.month is not None}
+    current = month_of(facts.now, facts.timezone)
+    known = [Month.parse(month) for month in by_month]
+    first = max(min([*known, current]), current.plus(1 - MONTHS))
+    return [
+        _cell(str(month), by_month.get(str(month)), month, facts)
+        for month in months_between(first, max([*known, current]))
+    ]
+
+
+def _cell(name: str, run: RunRow | None, month: Month, facts: Facts) -> MonthCell:
+    closing = month.end(facts.timezone) + facts.lateness
+    state = "none" if run is None else run.state
+    overdue = facts.now > closing + dt.timedelta(days=1)
+    if overdue and state in {"provisional", "planned", "none"}:
+        state = "late"
+    return MonthCell(name, state, STATES[state], _detail(state, run, closing, facts.timezone), run)
+
+
+def _detail(state: str, run: RunRow | None, closing: dt.datetime, timezone: str) -> str:
+    due = words.moment(closing, timezone)
+    if run is None:
+        return f"Nobody ran it; it is to be complete from {due} on."
+    if state == "complete" and run.finished_at:
+        return f"Complete since {words.moment(run.finished_at, timezone)}."
+    if state == "provisional":
+        return f"Scored so far; to be complete from {due} on."
+    if state == "late":
+        return f"It should be complete since {due}."
+    if state == "planned":
+        return f"To be complete from {due} on."
+    if state == "running":
+        return "It is being scored now."
+    note = (run.note or "no reason is known").rstrip(".")
+    return f"{STATES[state].capitalize()}: {note}."
+
+
+def _headline(months: Sequence[MonthCell], facts: Facts) -> tuple[str, bool]:
+    """The newest month whose closing time has passed: did it run, once, completely?"""
+    over = [
+        cell
+        for cell in months
+        if Month.parse(cell.month).end(facts.timezone) + facts.lateness <= facts.now
+    ]
+    if not over:
+        return "No month is due yet.", True
+    last = over[-1]
+    name, run = words.month_name(last.month), last.run
+    if last.state == "complete" and run is not None:
+        everyone = run.users_scored + sum(run.users_skipped.values())
+        scored = f"{run.users_scored:,} of {words.count(everyone, 'user')} scored"
+        return f"{name} ran and is complete: {scored}, {words.count(run.flags, 'flag')}.", True
+    return f"{name} is not complete. {last.detail}", False
+
+
+def _attention(
+    facts: Facts, months: Sequence[MonthCell], going: Sequence[Going], sources: Sequence[SourceLine]
+) -> list[tuple[str, str]]:
+    """What needs a person: what it is, and what to do."""
+    found = [
+        (each.name, each.reason) for each in facts.conditions if each.state in {"warning", "failed"}
+    ]
+    if facts.paused is not None:
+        since = words.moment(facts.paused.asked_at, facts.timezone)
+        why = f": {facts.paused.reason}" if facts.paused.reason else ""
+        found.append(
+            ("schedule", f"paused by {facts.paused.author} since {since}{why}. Resume it below.")
+        )
+    found += [
+        (words.month_name(cell.month), f"{cell.detail} Run it below.")
+        for cell in months
+        if cell.state in {"failed", "missed", "late"}
+    ]
+    for job in JOBS:
+        last = next((run for run in facts.runs if run.job == job and run.state != "planned"), None)
+        if last is not None and last.state in {"failed", "missed"}:
+            note = (last.note or "it did not run").rstrip(".")
+            found.append((f"job {job}", f"{last.state}: {note}."))
+    found += [(f"run {each.run.id}", each.silent) for each in going if each.silent]
+    found += [
+        (each.name, f"its newest row is {each.age} old. Look at the system that writes it.")
+        for each in sources
+        if each.stale
+    ]
+    for request in facts.waiting:
+        if facts.now - request.asked_at > SILENT:
+            since = words.moment(request.asked_at, facts.timezone)
+            found.append(("request", f"{ASKED.get(request.job, request.job)} waits since {since}."))
+    return found
+
+
+def _going(run: RunRow, facts: Facts) -> Going:
+    stages = facts.stages.get(run.id, ())
+    open_now = [stage for stage in stages if stage.started_at and stage.finished_at is None]
+    current = max(open_now, key=lambda stage: stage.started_at or facts.now, default=None)
+    planned = sum(stage.users for stage in stages if stage.stage == "plan")
+    scored = sum(stage.users for stage in stages if stage.stage == "score")
+    beaten = run.heartbeat_at or run.started_at or facts.now
+    silence = facts.now - beaten
+    return Going(
+        run,
+        current.stage if current else "between stages",
+        (facts.now - current.started_at).total_seconds()
+        if current and current.started_at
+        else None,
+        scored / planned if planned else None,
+        f"{scored:,} of {words.count(planned, 'user')} scored" if planned else "",
+        f"no sign of life for {_age(silence)}; the scheduler takes it up or closes it"
+        if silence > SILENT
+        else None,
+    )
+
+
+def _job(job: str, facts: Facts) -> JobLine:
+    own = [run for run in facts.runs if run.job == job]
+    ahead = [run.planned_for for run in own if run.state == "planned" and run.planned_for]
+    return JobLine(
+        job,
+        JOBS[job],
+        min((when for when in ahead if when > facts.now), default=None),
+        next((run for run in own if run.state != "planned"), None),
+        sum(run.state == "missed" for run in own),
+    )
+
+
+def _source(name: str, newest: dt.datetime, facts: Facts) -> SourceLine:
+    age = facts.now - newest
+    last = next((run for run in facts.runs if run.source == name and run.job == "ingest"), None)
+    # A file that was imported once is as old as it is; only what the schedule reads can go stale.
+    return SourceLine(name, newest, _age(age), name == facts.configured and age > STALE, last)
+
+
+def _charts(facts: Facts, months: Sequence[MonthCell]) -> list[Chart]:
+    rates = [
+        (words.month_name(cell.month)[:3], 1_000 * cell.run.flags / cell.run.users_scored)
+        for cell in months
+        if cell.run is not None and cell.run.state in PUBLISHED and cell.run.users_scored
+    ]
+    trained = sorted(
+        (row for row in facts.models if row.state in {"champion", "retired"}),
+        key=lambda row: (row.trained_to, row.registered_at),
+    )[-MONTHS:]
+    charts = [
+        ("Flags per 1,000 users", "by month; a jump or a fall to zero is worth a look", rates),
+        (
+            "Validation loss",
+            "of models in service, lower is better; by the end of their training data",
+            _figures(trained, "validation_loss"),
+        ),
+        (
+            "Calibration error",
+            "of models in service; 0 is none, 0.18 a factor of 1.5",
+            _figures(trained, "calibration_error"),
+        ),
+    ]
+    return [Chart(title, note, _bars(points)) for title, note, points in charts if points]
+
+
+def _figures(models: Iterable[ModelRow], name: str) -> list[tuple[str, float]]:
+    pairs = ((f"{row.trained_to:%b %y}", getattr(row, name)) for row in models)
+    return [(label, value) for label, value in pairs if value is not None]
+
+
+def _bars(points: Sequence[tuple[str, float]]) -> list[Bar]:
+    """Bars from zero; figures may be negative (a loss in nats), then they hang from it."""
+    top = max((abs(value) for _, value in points), default=0.0) or 1.0
+    slot = 100 / max(len(points), 6)
+    return [
+        Bar(label, words.number(round(value, 3)), place * slot, slot * 0.7, 100 * abs(value) / top)
+        for place, (label, value) in enumerate(points)
+    ]
+
+
+def skipped_of(run: RunRow) -> list[tuple[str, int]]:
+    """Why users were not scored, in words."""
+    counts = Counter(run.users_skipped)
+    return [(words.SKIPS.get(reason, reason), number) for reason, number in counts.most_common()]
+
+
+def _age(span: dt.timedelta) -> str:
+    return words.length(max(0.0, span.total_seconds()))

@@ -1,0 +1,115 @@
+"""The operator's pages: what they say, whom they serve, and what they ask of the scheduler."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from anomaly.settings import Settings
+from anomaly.store import Store, open_engine, schema
+from anomaly.web.access import roles_of_routes
+from anomaly.web.app import create_app
+from tests.fixtures.operating import Asked, publish_year
+from tests.fixtures.serving import bearer, door_of, serving, token_of
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Iterator[Store]:
+    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('operate') / 'anomaly.db'}")
+    schema.upgrade(engine)
+    made = Store(engine, retries=0)
+    publish_year(made)
+    yield made
+    made.close()
+
+
+def app_of(store, asked, **settings):
+    return create_app(
+        store, Settings(), CollectorRegistry(), lambda: True, door_of(store, **settings),
+        operations=asked,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def asked(store):
+    return Asked(store)
+
+
+@pytest.fixture
+def web(store, asked) -> Iterator[httpx.Client]:
+    with (
+        serving(app_of(store, asked)) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        yield client
+
+
+def text_of(answer):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
+
+
+def test_it_says_at_a_glance_whether_the_last_month_ran(web):
+    said = text_of(web.get("/operate"))
+    assert "July 2026 is not complete. It is being scored now." in said
+    assert "Needs attention" in said
+    assert "those read at 09:12 were refused: [schedule] score" in said
+    assert "job score" in said.lower()
+    assert "made up once" in said
+
+
+def test_a_running_month_shows_its_stage_and_how_far_it_is(web):
+    said = text_of(web.get("/operate"))
+    assert "score, for 1 minute" in said
+    assert "1,000 of 2,000 users scored" in said
+
+
+def test_a_run_shows_its_stages_with_what_was_left_out(web, store):
+    run = store.ledger.runs(job="month", states=("running",))[0]
+    said = text_of(web.get(f"/operate/runs/{run.id}"))
+    assert "3 no rows in this month" in said
+    assert "700 MiB" in said
+    assert web.get("/operate/runs/99999").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("action", "fields"),
+    [
+        ("month", {"month": "2026-05"}),
+        ("rescore", {"month": "2026-03"}),
+        ("pause", {}),
+        ("resume", {}),
+        ("cancel", {"target": "7"}),
+    ],
+)
+def test_what_is_asked_for_is_confirmed_first_and_names_who_and_why(web, asked, action, fields):
+    page = web.get("/operate/ask", params={"action": action, **fields})
+    csrf = re.search(r'name="csrf" value="(\w+)"', page.text)[1]
+    form = {"csrf": csrf, "action": action, "reason": "because", **fields}
+    answer = web.post("/operate/ask", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/operate?said={action}")
+    target = int(fields["target"]) if "target" in fields else None
+    assert asked.asked == [("local user", action, fields.get("month"), target, "because")]
+    assert "Asked for" in text_of(web.get(f"/operate?said={action}"))
+
+
+def test_a_form_of_another_site_and_a_wrong_action_are_refused(web, asked):
+    assert web.post("/operate/ask", data={"action": "pause"}).status_code == 403
+    assert web.get("/operate/ask?action=erase").status_code == 422
+    assert web.get("/operate/ask?action=month&month=May").status_code == 400
+    assert web.get("/operate/ask?action=cancel").status_code == 400
+    assert asked.asked == []
+
+
+def test_only_operators_and_those_above_may(store, asked):
+    app = app_of(store, asked, authentication="required")
+    stated = {path: role for _, path, role in roles_of_routes(app) if path.startswith("/operate")}
+    assert set(stated.values()) == {"operator"}
+    assert set(stated) == {"/operate", "/operate/runs/{run_id}", "/operate/ask"}
+    roles = ("analyst", "operator")
+    tokens = {role: token_of(store, role, role) for role in roles}
+    with serving(app) as address, httpx.Client(base_url=address, timeout=60) as client:
+        codes = [client.get("/operate", headers=bearer(tokens[role])).status_code for role in roles]
+        assert client.get("/operate").status_code == 401
+    assert codes == [403, 200]
