@@ -27,7 +27,6 @@ SUBCOMMANDS = {
 }
 NOT_YET = [
     ["retention"],
-    ["notify", "test"],
     ["cohorts", "move"],
 ]
 HEAVY = {"tensorflow", "keras", "sklearn", "plotly", "fastapi", "onnxruntime"}
