@@ -1,4 +1,4 @@
-"""docs/backup.md, followed on SQLite: what is restored in an empty place exports the same bytes."""
+"""docs/backup.md, followed on SQLite: what is restored in an empty place exports the same rows."""
 
 import shutil
 import sqlite3
@@ -35,7 +35,7 @@ def copied(url, folder) -> str:
     return f"sqlite:///{folder / 'anomaly.db'}"
 
 
-def test_a_restored_month_exports_the_same_bytes(original, tmp_path):
+def test_a_restored_month_exports_the_same_rows(original, tmp_path):
     folder = tmp_path / "restored"
     folder.mkdir()
     restored_url = copied(original.settings.database.url, folder)
