@@ -123,7 +123,8 @@ def undisturbed(request, tmp_path_factory, learnt) -> Iterator[Undisturbed]:
 
 def _services(place: Place) -> Services:
     run = place.settings.run.model_copy(update={"artefacts": place.folder / "artefacts"})
-    return open_services(place.settings.model_copy(update={"run": run}), SILENT)
+    source = place.settings.source.model_copy(update={"path": str(place.folder / "source.parquet")})
+    return open_services(place.settings.model_copy(update={"run": run, "source": source}), SILENT)
 
 
 def _cost(place: Place, *commands: tuple[str, ...]) -> Cost:
