@@ -31,6 +31,8 @@ from pipelines.cli.app import build
 ROOT = Path(__file__).parents[2]
 STORIES = ("your-database.md", "reading-a-flag.md", "migrating.md", "extending.md")
 OTHERS = {
+    "cp",
+    "mkdir",
     "make",
     "python3.11",
     "docker",
