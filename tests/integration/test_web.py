@@ -211,7 +211,12 @@ def test_pages_are_not_kept_but_assets_are(web):
 
 def test_ready_only_with_the_database(store, tmp_path):
     with client(store) as web:
-        assert web.get("/readyz").json() == {"status": "ready", "leader": True, "conditions": {}, "reasons": {}}
+        assert web.get("/readyz").json() == {
+            "status": "ready",
+            "leader": True,
+            "conditions": {},
+            "reasons": {},
+        }
     lost = Store(open_engine(f"sqlite:///{tmp_path / 'nowhere' / 'a.db'}"), retries=0)
     with client(lost) as web:
         assert web.get("/readyz").status_code == 503
