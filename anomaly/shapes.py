@@ -20,11 +20,16 @@ from anomaly.calibration import fit_tail
 from anomaly.scan import MOST_SURPRISE, covered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from anomaly.calibration import TailMap
+
+    _Numbered = Iterable[
+        tuple[NDArray[np.int64], NDArray[np.float32]]
+    ]  # ends, and windows as numbers
+    _Judge = Callable[["_Known", _Numbered, int], NDArray[np.float32]]
 
 LENGTHS = (4, 16, 64, 256)  # steps, whatever a step is: scales four times as long as the one before
 LONGEST = LENGTHS[-1]
@@ -111,7 +116,7 @@ class Past:
             int(self.steps[row]),
         )  # fmt: skip
 
-    def with_user(self, row: int, one: _Own) -> None:
+    def put(self, row: int, one: _Own) -> None:
         """Write one user's past into these arrays."""
         self.last[row], self.steps[row] = one.last, one.steps
         self.windows[row], self.ends[row], self.stride[row] = one.windows, one.ends, one.stride
@@ -149,21 +154,8 @@ def scan_courses(
     for row in range(users):
         own = past.of(row)
         joined = np.concatenate([own.last, course[row]])
-        found = []
-        for number, length in enumerate(LENGTHS):
-            told = own.told(number)
-            if len(told):
-                known, ends = own.windows[number, told], own.ends[number, told]
-                tails = _tails(_held_apart(known, ends, known, ends, length, own.steps))
-                far = np.zeros((WAYS, steps), np.float32)
-                for at, seen in _windows(joined, length, len(own.last)):
-                    far[:, at - len(own.last)] = _nearest(seen, known)
-                found += [
-                    _spread(tail(line), length) for tail, line in zip(tails, far, strict=True)
-                ]
-        if found:
-            judged[row], evidence[row] = True, np.mean(found, axis=0)
-        after.with_user(row, _remembered(own, joined, steps))
+        judged[row], evidence[row] = _judged(own, joined, steps, _against_all)
+        after.put(row, _remembered(own, joined, steps))
     return evidence, judged, after
 
 
@@ -178,30 +170,11 @@ def cross_fitted(
     users, steps, metrics = course.shape
     evidence = np.zeros((users, steps), np.float32)
     judged = np.zeros(users, dtype=bool)
+    nothing = Past.empty(1, metrics).of(0)
     for row in range(users):
-        nothing = Past.empty(1, metrics).of(0)
         joined = np.concatenate([nothing.last, course[row]])
         own = _remembered(nothing, joined, steps)
-        found = []
-        for number, length in enumerate(LENGTHS):
-            told = own.told(number)
-            if not len(told):
-                continue
-            known, ends = own.windows[number, told], own.ends[number, told]
-            usual = _held_apart(known, ends, known, ends, length, steps)
-            part = _fold(ends, steps)
-            far = np.zeros((WAYS, steps), np.float32)
-            for at, seen in _windows(joined, length, len(nothing.last)):
-                when = at - len(nothing.last)
-                far[:, when] = _held_apart(seen, when, known, ends, length, steps)
-            surprise = np.zeros_like(far)
-            for fold in range(FOLDS):
-                inside = _fold(np.arange(steps), steps) == fold
-                for way, tail in enumerate(_tails(usual[:, part != fold])):
-                    surprise[way, inside] = tail(far[way, inside])
-            found += [_spread(line, length) for line in surprise]
-        if found:
-            judged[row], evidence[row] = True, np.mean(found, axis=0)
+        judged[row], evidence[row] = _judged(own, joined, steps, _against_others)
     return evidence, judged
 
 
@@ -214,6 +187,76 @@ def joined_evidence(
     """
     mean = (deviations + WAYS * courses) / np.float32(1 + WAYS)
     return np.where(judged[:, None], mean, deviations).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Remembered windows of one length, (windows, WAYS * NUMBERS), and the steps at which they ended.
+
+    steps: how many their user has been seen for.
+    """
+
+    windows: NDArray[np.float32]
+    ends: NDArray[np.int32]
+    length: int
+    steps: int
+
+    def usual(self) -> NDArray[np.float32]:
+        """How far each lies from the nearest in another part of the past, (WAYS, windows)."""
+        return self.held_apart(self.windows, self.ends)
+
+    def held_apart(
+        self, seen: NDArray[np.float32], when: NDArray[np.int32] | NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """`_nearest` among windows of other parts of the past that share no step with it."""
+        apart = (_fold(when, self.steps)[:, None] != _fold(self.ends, self.steps)) & (
+            np.abs(when[:, None] - self.ends) >= self.length
+        )
+        apart |= ~apart.any(1, keepdims=True)  # a past too short to part: all of it
+        lines = [
+            np.where(apart, _squares(*pair), np.inf).min(1)
+            for pair in _each_way(seen, self.windows)
+        ]
+        return np.asarray(np.sqrt(np.stack(lines)), dtype=np.float32)
+
+
+def _judged(
+    own: _Own, joined: NDArray[np.float32], steps: int, judge: _Judge
+) -> tuple[bool, NDArray[np.float32]]:
+    """Whether the past says anything of the last `steps` of joined, and what: the mean over ways and
+    lengths, (steps,).
+    """
+    lead, found = len(joined) - steps, []
+    for number, length in enumerate(LENGTHS):
+        told = own.told(number)
+        if len(told):
+            known = _Known(own.windows[number, told], own.ends[number, told], length, own.steps)
+            windows = ((at - lead, seen) for at, seen in _windows(joined, length, lead))
+            found += [_spread(line, length) for line in judge(known, windows, steps)]
+    evidence = np.mean(found, axis=0) if found else np.zeros(steps)
+    return bool(found), evidence.astype(np.float32)
+
+
+def _against_all(known: _Known, windows: _Numbered, steps: int) -> NDArray[np.float32]:
+    """Surprise of windows of fresh steps, (WAYS, steps)."""
+    far = np.zeros((WAYS, steps), np.float32)
+    for at, seen in windows:
+        far[:, at] = _nearest(seen, known.windows)
+    return np.stack([tail(line) for tail, line in zip(_tails(known.usual()), far, strict=True)])
+
+
+def _against_others(known: _Known, windows: _Numbered, steps: int) -> NDArray[np.float32]:
+    """Surprise of the past's own windows, (WAYS, steps), each part judged by the others."""
+    far = np.zeros((WAYS, steps), np.float32)
+    for at, seen in windows:
+        far[:, at] = known.held_apart(seen, at)
+    usual, part, fold_of = known.usual(), _fold(known.ends, steps), _fold(np.arange(steps), steps)
+    surprise = np.zeros_like(far)
+    for fold in range(FOLDS):
+        inside = fold_of == fold
+        for way, tail in enumerate(_tails(usual[:, part != fold])):
+            surprise[way, inside] = tail(far[way, inside])
+    return surprise
 
 
 def _windows(
@@ -267,19 +310,6 @@ def _projection(width: int) -> NDArray[np.float32]:
 def _nearest(seen: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
     """The distance of each window to the nearest known one, in both ways, (WAYS, windows)."""
     lines = [_squares(*pair).min(1) for pair in _each_way(seen, known)]
-    return np.asarray(np.sqrt(np.stack(lines)), dtype=np.float32)
-
-
-def _held_apart(
-    seen: NDArray[np.float32], when: NDArray[np.int32] | NDArray[np.int64],
-    known: NDArray[np.float32], ends: NDArray[np.int32], length: int, steps: int,
-) -> NDArray[np.float32]:  # fmt: skip
-    """`_nearest` among known windows of other parts of the past that share no step with it."""
-    apart = (_fold(when, steps)[:, None] != _fold(ends, steps)) & (
-        np.abs(when[:, None] - ends) >= length
-    )
-    apart |= ~apart.any(1, keepdims=True)  # a past too short to part: all of it
-    lines = [np.where(apart, _squares(*pair), np.inf).min(1) for pair in _each_way(seen, known)]
     return np.asarray(np.sqrt(np.stack(lines)), dtype=np.float32)
 
 
