@@ -1,9 +1,6 @@
 """Tokens from the command line, and a server that does not start where it would let everyone in."""
 
-import logging
-
 import pytest
-import structlog
 
 from anomaly.exceptions import SettingsError
 from anomaly.settings import Settings
@@ -11,14 +8,7 @@ from pipelines.cli.app import run
 from pipelines.guard import KEY_FILE, open_door, session_key
 from tests.fixtures.jobs import Clock, at, make_services
 
-
-@pytest.fixture(autouse=True)
-def _as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """Names at the door, behind pseudonyms, and forgotten."""
 
 import datetime as dt
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-import structlog
 from pyarrow import parquet
 
 from anomaly.exceptions import SettingsError, UsageError
@@ -31,13 +29,7 @@ PEAKS = {("u2", "2026-03-12T03:00"): 400.0, ("u3", "2026-03-20T03:00"): 900.0}
 NOW = at("2026-05-20T00:00")
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture

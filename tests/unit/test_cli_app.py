@@ -1,11 +1,9 @@
 """The command line itself: what it offers, what it says of errors, how quickly it starts."""
 
-import logging
 import subprocess
 import sys
 
 import pytest
-import structlog
 
 from pipelines.cli.app import run
 
@@ -33,13 +31,8 @@ HEAVY = {"tensorflow", "keras", "sklearn", "plotly", "fastapi", "onnxruntime"}
 
 
 @pytest.fixture(autouse=True)
-def _as_before(tmp_path, monkeypatch):
+def _as_before(tmp_path, monkeypatch, logging_as_before):
     monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def test_help_names_every_command(capsys):

@@ -10,14 +10,7 @@ import structlog
 from anomaly.settings import TelemetrySettings
 from anomaly.telemetry import logs
 
-
-@pytest.fixture(autouse=True)
-def _as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 def lines(settings, work):
