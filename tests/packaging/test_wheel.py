@@ -79,7 +79,8 @@ def test_the_source_archive_holds_what_the_wheel_is_made_and_tested_from(dist):
 def test_the_checkout_is_out_of_reach(installed, repository):
     shown = installed.python("-c", "import anomaly, pipelines; print(anomaly.__file__)").stdout
     assert Path(shown.strip()).is_relative_to(installed.folder.parent)
-    assert str(repository) not in installed.python("-c", "import sys; print(sys.path)").stdout
+    searched = installed.python("-c", "import sys; print(*sys.path, sep='\\n')").stdout
+    assert str(repository) not in searched.splitlines()
 
 
 @pytest.fixture(scope="module")
