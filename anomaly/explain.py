@@ -31,6 +31,16 @@ KNOWN_DAYS = 7.0  # days of history that it takes to call something new
 ODD_HOURS = 0.05  # usual rate of activity under which hours are odd ones
 SILENT = 0.5  # of what was expected; less is a silence
 USUAL_ALONE = 3.0  # deviations under which each metric by itself is nothing odd
+HOW = {
+    "burst": "unusually much",
+    "silence": "unusually little",
+    "shift": "activity at unusual hours",
+    "drift": "a change that lasts",
+    "new": "never seen before from this user",
+    "combination": "unusual together with the rest",
+}
+COURSE = "in an unusual course"
+SCALES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 SEVERITY_AT = (1.0, 1.5, 2.0, 3.0)  # lowest score of each severity
 
 
@@ -174,13 +184,11 @@ def sentence(
     """One plain sentence or two, in which every number is one of the flag's columns."""
     spec = specs[story.metrics[0]]
     size = story.size
-    what = "total" if spec.kind == "count" else "mean"
+    came_to, what = ("came to", "total") if spec.kind == "count" else ("averaged", "mean")
     others = ", ".join(specs[m].name for m in story.metrics[1:])
-    peers = "users" if cohort == "everyone" else f"members of {cohort}"
-    opening = "an unusual course:" if story.by_course else _opening(story.kind)
     text = (
-        f"{user}: {opening} {spec.name} {what} {_number(size.observed)} {_when(start, end, timezone)}; "
-        f"{_number(size.lower)} to {_number(size.upper)} expected, {_number(size.expected)} most likely."
+        f"{user}: {spec.name} {came_to} {_number(size.observed)} {_when(start, end, timezone)}, "
+        f"{COURSE if story.by_course else HOW[story.kind]}: {_expected(size)}."
     )
     if others:
         text += f" Also odd: {others}."
@@ -188,23 +196,36 @@ def sentence(
         text += (
             f" Not the {what} is odd but the order of values: no stretch of the past is like it."
         )
-    past = f"{compared.self_percentile:g} % of the user's own past" if compared.has_past else ""
-    there = f"{compared.peer_percentile:g} % of {compared.peer_count} other {peers} at that time"
-    than = [part for part in (past, there if compared.peer_count else "") if part]
-    text += f" More surprising than {' and than '.join(than)}." if than else ""
-    text += "" if compared.has_past else " There is no past of this user to compare with."
+    text += _comparison(compared, cohort)
     return text + (" It reaches the month's end and may continue." if continues else "")
 
 
-def _opening(kind: str) -> str:
-    return {
-        "burst": "unusually much:", "silence": "unusually little:", "shift": "activity at unusual hours:",
-        "drift": "a lasting change:", "new": "never seen before from this user:",
-        "combination": "an unusual combination:",
-    }[kind]  # fmt: skip
+def _expected(size: Size) -> str:
+    lower, upper, expected = (_number(value) for value in (size.lower, size.upper, size.expected))
+    if lower == upper == expected:
+        return f"{expected} expected"
+    return f"{lower} to {upper} expected, {expected} most likely"
+
+
+def _comparison(compared: Compared, cohort: str) -> str:
+    peers = "users" if cohort == "everyone" else f"members of {cohort}"
+    if compared.peer_percentile == 100:
+        there = f"all {compared.peer_count} other {peers} at that time"
+    else:
+        there = (
+            f"{compared.peer_percentile:g} % of {compared.peer_count} other {peers} at that time"
+        )
+    past = f"{compared.self_percentile:g} % of the user's own past" if compared.has_past else ""
+    than = [part for part in (past, there if compared.peer_count else "") if part]
+    text = f" More surprising than {' and than '.join(than)}." if than else ""
+    return text + ("" if compared.has_past else " There is no past of this user to compare with.")
 
 
 def _number(value: float) -> str:
+    """To three digits where it is small, whole where it is not, in words where it is huge."""
+    for scale, name in SCALES:
+        if abs(value) >= scale:
+            return f"{value / scale:,.4g} {name}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
 
 

@@ -321,8 +321,8 @@ class FlagReader(Protocol):
         """The series stored with a flag, or None where none was."""
         ...
 
-    def severities(self, month: str) -> Mapping[str, int]:
-        """How many flags of a month have each severity."""
+    def severities(self, filters: FlagFilter) -> Mapping[str, int]:
+        """How many of the flags that pass have each severity, whatever the limit."""
         ...
 
     def user_months(

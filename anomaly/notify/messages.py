@@ -43,13 +43,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A complete month, as its page shows it. flags: the highest score first."""
+    """A complete month, as its page shows it. flags: the highest score first; suppressed: how many
+    others there are.
+    """
 
     month: str
     flags: Sequence[Flag]
     users_scored: int
     users_skipped: Mapping[str, int]
     corrected: bool
+    suppressed: int = 0
 
 
 def digest(month: Digest, place: Place) -> Message:
@@ -61,6 +64,8 @@ def digest(month: Digest, place: Place) -> Message:
     if month.corrected:
         lines.append("Corrected: the month was scored again, and its counts have changed.")
     lines += [severities(month.flags), scored(month.users_scored, month.users_skipped)]
+    if month.suppressed:
+        lines.append(f"{counted(month.suppressed, 'more flag')} suppressed")
     if month.flags:
         lines += ["", "Look at first:", *shown(month.flags, place)]
     if place.page is not None:

@@ -78,14 +78,10 @@ class Flags:
         below = below.order_by(view.c.score.desc(), view.c.flag_id)
         return self._database.read(lambda c: (c.scalar(above), c.scalar(below)))
 
-    def severities(self, month: str) -> dict[str, int]:
-        """How many flags of a month have each severity."""
-        view = flags_current
-        query = (
-            sa.select(view.c.severity, sa.func.count())
-            .where(view.c.month == month)
-            .group_by(view.c.severity)
-        )
+    def severities(self, filters: FlagFilter = EVERYTHING) -> dict[str, int]:
+        """How many of the flags that pass have each severity, whatever the limit."""
+        severity = flags_current.c.severity
+        query = self._passing(sa.select(severity, sa.func.count()), filters).group_by(severity)
         return {
             row[0]: int(row[1]) for row in self._database.read(lambda c: c.execute(query).all())
         }
@@ -109,12 +105,13 @@ class Flags:
 
     def _query(self, filters: FlagFilter) -> sa.Select[Any]:
         view = flags_current
-        query = (
-            sa.select(view)
-            .order_by(view.c.score.desc(), view.c.flag_id)
-            .limit(filters.limit)
-            .offset(filters.offset)
-        )
+        query = self._passing(sa.select(view), filters)
+        ordered = query.order_by(view.c.score.desc(), view.c.flag_id)
+        return ordered.limit(filters.limit).offset(filters.offset)
+
+    def _passing(self, query: sa.Select[Any], filters: FlagFilter) -> sa.Select[Any]:
+        """The query with the conditions of a filter, without its limit."""
+        view = flags_current
         wanted = {
             "month": filters.month,
             "user_id": filters.user,

@@ -186,7 +186,9 @@ def due_urgent(services: Services, channel: str, runs: Sequence[Run]) -> Iterato
         row.flag
         for month in months
         for severity in severities
-        for row in store.flags.select(FlagFilter(month, severity=severity, status="open"))
+        for row in store.flags.select(
+            FlagFilter(month, severity=severity, status="open", suppressed=False)
+        )
     ]
     new = untold(store, channel, months, rows)
     if new:
@@ -230,9 +232,12 @@ def _digest_of(
 ) -> Callable[[frozenset[str]], Message]:
     def write(ours: frozenset[str]) -> Message:
         del ours
-        rows = services.store.flags.select(FlagFilter(run.month))
-        found = [row.flag for row in rows]
-        month = Digest(str(run.month), found, run.users_scored, run.users_skipped, corrected)
+        flags = services.store.flags
+        found = [row.flag for row in flags.select(FlagFilter(run.month, suppressed=False))]
+        quieted = sum(flags.severities(FlagFilter(run.month, suppressed=True)).values())
+        month = Digest(
+            str(run.month), found, run.users_scored, run.users_skipped, corrected, quieted
+        )
         return digest(month, place_of(services))
 
     return write

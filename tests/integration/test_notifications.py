@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from anomaly.exceptions import SettingsError
+from anomaly.feedback import Suppression
 from anomaly.notify.channels import Channel, channels, deliver, without_secrets
 from anomaly.notify.messages import Message, Place, plain, urgent
 from anomaly.notify.timing import is_quiet
@@ -74,6 +75,25 @@ def test_the_digest_counts_what_the_page_counts(services, webhook):
     assert f"<small>{counts}</small>" in page
     assert "48 users scored; not scored: too_short 1" in said
     assert "<dt>Users scored</dt><dd>48</dd>" in page
+
+
+def test_what_is_suppressed_is_not_told_and_counted_apart_here_and_on_the_page(services, webhook):
+    from anomaly.telemetry.collector import build_registry
+    from anomaly.web.app import create_app
+
+    everything = Suppression(RUN_AT - dt.timedelta(days=99), "a machine", "ann", user_id="u007")
+    services.store.suppressions.add(everything, RUN_AT)
+    tell(services)
+    (digest,) = webhook.posted  # u007 had the only critical flag
+    assert digest["title"].startswith("March 2026: 7 flags on 7 users")
+    assert "2 more flags suppressed" in digest["message"]
+    assert "u007" not in digest["message"]
+    registry = build_registry(services.store, lambda: True, services.clock)
+    app = create_app(services.store, Settings(), registry, lambda: True, door_of(services.store))
+    with serving(app) as address, urllib.request.urlopen(address) as answer:
+        page = answer.read().decode()
+    assert "<dt>Flags</dt><dd>7" in page
+    assert ">2 more flags suppressed</a>" in page
 
 
 def test_a_month_whose_counts_changed_is_corrected(services, webhook):
