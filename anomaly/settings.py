@@ -212,6 +212,11 @@ class SourceSettings(Section):
     overlap: Duration = Field(
         "3d", description="How far before the watermark is read again, for late rows."
     )
+    late_months: int = Field(
+        1,
+        ge=0,
+        description="As a month closes, so many months before it are read again, for late rows of theirs.",
+    )
     max_rejected: float = Field(
         0.05, ge=0, le=1, description="A larger share of bad rows refuses the data."
     )

@@ -36,6 +36,7 @@ from pipelines.exclusive import RENEWALS_PER_LEASE, exclusive
 from pipelines.jobs.books import MONTH_JOB, failing
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.month import run_month
+from pipelines.jobs.reopen import take_in
 from pipelines.jobs.scope import closing_time
 from pipelines.jobs.tell import tell, tell_carefully
 from pipelines.jobs.train import NO_TRAINING, can_train, due, train_and_register
@@ -475,10 +476,14 @@ def do_train(services: Services, planned_for: dt.datetime | None) -> Iterator[st
 
 
 def do_score(services: Services, planned_for: dt.datetime | None) -> Iterator[str]:
-    """Score the month so far, and close months whose lateness has passed."""
+    """Take in late rows, score the month so far, and close months whose lateness has passed."""
     run = _enter(services, "score", planned_for)
     notes = []
     with failing(services, run):
+        with exclusive(services) as holding:
+            for outcome in take_in(services, holding):
+                notes.append(f"{outcome.month} {outcome.note}")
+                yield notes[-1]
         for month in months_to_score(services):
             try:
                 outcome = run_month(services, month)

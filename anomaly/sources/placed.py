@@ -51,15 +51,26 @@ PEOPLE = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """A file that was looked over to its end. people: everyone in it (PEOPLE); arrived: when it came
+    here or was last changed, aware UTC.
+    """
+
+    people: pa.Table
+    arrived: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Looked:
     """Rows looked over: good ones, those set aside, those that repeat another; the newest time so far
-    in this file, aware UTC.
+    in this file, aware UTC. whole: with its last rows, the file.
     """
 
     rows: int
     rejects: list[Reject]
     joined: int
     newest: dt.datetime | None
+    whole: Whole | None = None
 
 
 @dataclass(frozen=True)
@@ -149,9 +160,10 @@ class Placed:
             for batch in self._batches(file, inspecting):
                 seen.add(batch.table)
             if inspecting.faultless:
-                yield Looked(seen.rows, [], 0, seen.newest)
+                yield Looked(seen.rows, [], 0, seen.newest, _whole(file, seen))
             else:
                 seen = yield from self._sifted(file, max_rejected)
+                yield Looked(0, [], 0, seen.newest, _whole(file, seen))
             self._keep(file, seen, clean=inspecting.faultless)
 
     def _sifted(self, file: Path, max_rejected: float) -> Generator[Looked, None, _Seen]:
@@ -360,6 +372,14 @@ class _Seen:
         if not self._people:
             return PEOPLE.empty_table()
         return _joined(pa.concat_tables(self._people)).sort_by("user_id")
+
+
+def _whole(file: Path, seen: _Seen) -> Whole:
+    state = file.stat()
+    # A copy may keep the time of its original; when it was put here it cannot.
+    return Whole(
+        seen.people(), dt.datetime.fromtimestamp(max(state.st_mtime, state.st_ctime), dt.UTC)
+    )
 
 
 def _by_name(names: pa.DictionaryArray, times: pa.Array) -> pa.Table:

@@ -9,6 +9,7 @@ from anomaly.store.engine import open_engine
 from anomaly.store.entities import (
     EXPORT_COLUMNS,
     AccessToken,
+    ChangeRow,
     Consequence,
     EventRow,
     FeedbackRow,
@@ -32,6 +33,7 @@ from anomaly.store.store import Store
 __all__ = [
     "EXPORT_COLUMNS",
     "AccessToken",
+    "ChangeRow",
     "Consequence",
     "EventRow",
     "FeedbackRow",

@@ -205,6 +205,32 @@ class FlagRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """A flag that scoring a closed month again made different.
+
+    kind: came, went or changed. flag_id to metrics: the flag as it is, or as it was before it went;
+    earlier_…: as the run before, earlier_run, had it; None of one that came.
+    """
+
+    run_id: int
+    flag_id: str
+    month: str
+    kind: str
+    user_id: str
+    start: dt.datetime
+    end: dt.datetime
+    severity: str
+    score: float
+    metrics: str
+    earlier_run: int
+    earlier_flag_id: str | None
+    earlier_start: dt.datetime | None
+    earlier_end: dt.datetime | None
+    earlier_severity: str | None
+    earlier_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class FeedbackRow:
     """One thing that was said of a flag: a verdict, a status, an assignee ('' nobody), words."""
 

@@ -18,6 +18,8 @@ from anomaly.store.entities import EXPORT_COLUMNS, FlagRow, UserMonthRow
 from anomaly.store.tables import FLAG_NUMBERS, flags, flags_current, user_months_current
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import Connection
 
     from anomaly.ports import FlagRow as PortRow
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from anomaly.store.database import Database
 
 EVERYTHING = FlagFilter()
+FIELDS = tuple(field.name for field in fields(Flag))
 
 
 class Flags:
@@ -53,6 +56,13 @@ class Flags:
         Raises: UsageError if there is none of this id, and what became of it.
         """
         return _flag_row(self._database.read(lambda c: visible(c, flag_id)))
+
+    def of_run(self, run_id: int) -> list[Flag]:
+        """The flags that a run published, superseded since or not, by score."""
+        query = sa.select(*(flags.c[name] for name in FIELDS)).where(flags.c.run_id == run_id)
+        query = query.order_by(flags.c.score.desc(), flags.c.flag_id)
+        rows = self._database.read(lambda c: c.execute(query).all())
+        return [_flag(row_values(row)) for row in rows]
 
     def series(self, flag_id: str) -> Band | None:
         """What a visible flag's plot shows; None if nothing was kept."""
@@ -167,8 +177,12 @@ def visible(connection: Connection, flag_id: str) -> sa.Row[Any]:
 
 def _flag_row(row: sa.Row[Any]) -> FlagRow:
     values = row_values(row)
-    flag = {field.name: values.pop(field.name) for field in fields(Flag)}
-    return FlagRow(Flag(**{**flag, "continues": bool(flag["continues"])}), **values)
+    flag = {name: values.pop(name) for name in FIELDS}
+    return FlagRow(_flag(flag), **values)
+
+
+def _flag(values: Mapping[str, Any]) -> Flag:
+    return Flag(**{**values, "continues": bool(values["continues"])})
 
 
 def _user_month_row(row: sa.Row[Any]) -> UserMonthRow:

@@ -119,9 +119,13 @@ class Ledger:
 
         return self._database.write(work)
 
-    def close_interrupted(self, job: str, now: dt.datetime) -> None:
-        """Close as failed whatever of a job has lost its process. Call it under the job's lease."""
+    def close_interrupted(self, job: str, now: dt.datetime, month: str | None = None) -> None:
+        """Close as failed whatever of a job, or of one month, has lost its process. Call it under the
+        job's lease.
+        """
         unfinished = sa.update(runs).where(runs.c.job == job, runs.c.state == "running")
+        if month is not None:
+            unfinished = unfinished.where(runs.c.month == month)
         closed = unfinished.values(**INTERRUPTED, finished_at=now)
         self._database.write(lambda c: c.execute(closed))
 

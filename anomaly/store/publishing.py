@@ -17,7 +17,7 @@ from anomaly.exceptions import DataError
 from anomaly.records import Flag, UserMonth
 from anomaly.store import series
 from anomaly.store.lease import check_token
-from anomaly.store.states import keep
+from anomaly.store.states import READ_USERS, keep
 from anomaly.store.suppressions import marks
 from anomaly.store.tables import FLAG_NUMBERS, USER_MONTH_NUMBERS, flags, shards, user_months
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from anomaly.store.entities import Run, Token
 
 
-Narrowed = TypeVar("Narrowed", sa.Delete, sa.Select[Any])
+Narrowed = TypeVar("Narrowed", sa.Delete, sa.Update, sa.Select[Any])
 
 
 class Shards:
@@ -55,22 +55,33 @@ class Shards:
         )
         return self._database.read(lambda c: {row.shard: row.error for row in c.execute(query)})
 
+    def of(self, run_id: int) -> list[int]:
+        """The numbers of the shards that a run has published, whole or not."""
+        query = sa.select(shards.c.shard).where(shards.c.run_id == run_id).order_by(shards.c.shard)
+        return list(self._database.read(lambda c: c.execute(query).scalars().all()))
+
     def adopt(
-        self, run: Run, earlier: int, numbers: Iterable[int], token: Token | None, now: dt.datetime
+        self,
+        run: Run,
+        earlier: int,
+        numbers: Iterable[int],
+        token: Token | None,
+        now: dt.datetime,
+        without: frozenset[str] = frozenset(),
     ) -> None:
         """Take shards of an earlier run over as this run's own, one transaction each.
 
-        They must come from the same rows, settings, code and model.
+        They must come from the same rows, settings and model. without: users who are left out.
         Raises: BusyError if another has taken the lease.
         """
         for number in numbers:
             self._database.write(partial(_copy, run=run, earlier=earlier, number=number,
-                                         token=token, now=now))  # fmt: skip
+                                         token=token, now=now, without=without))  # fmt: skip
 
 
 def _copy(
     connection: Connection, *, run: Run, earlier: int, number: int, token: Token | None,
-    now: dt.datetime,
+    now: dt.datetime, without: frozenset[str],
 ) -> None:  # fmt: skip
     check_token(connection, token)
     new = {
@@ -83,6 +94,18 @@ def _copy(
         old = sa.select(*(new.get(column.name, column) for column in columns))
         chosen = _shard_of(old, table, earlier, number)
         connection.execute(sa.insert(table).from_select([it.name for it in columns], chosen))
+    if not without:
+        return
+    leaving = sorted(without)
+    left = {}
+    for table in (flags, user_months):
+        for first in range(0, len(leaving), READ_USERS):
+            part = table.c.user_id.in_(leaving[first : first + READ_USERS])
+            connection.execute(_shard_of(sa.delete(table).where(part), table, run.id, number))
+        count = _shard_of(sa.select(sa.func.count()), table, run.id, number)
+        left[table.name] = connection.execute(count).scalar_one()
+    counted = sa.update(shards).values(users=left["user_months"], flags=left["flags"])
+    connection.execute(_shard_of(counted, shards, run.id, number))
 
 
 def publish(

@@ -13,6 +13,7 @@ from anomaly.store.feedback import Feedback
 from anomaly.store.figures import Figures
 from anomaly.store.flags import Flags
 from anomaly.store.inbox import Rejects, Requests
+from anomaly.store.late import Changes, Late
 from anomaly.store.lease import Leases
 from anomaly.store.ledger import Ledger
 from anomaly.store.models import Models
@@ -56,6 +57,8 @@ class Store:
         self.models = Models(self._database)
         self.states = States(self._database)
         self.flags = Flags(self._database)
+        self.late = Late(self._database)
+        self.changes = Changes(self._database)
         self.feedback = Feedback(self._database)
         self.suppressions = Suppressions(self._database)
         self.rejects = Rejects(self._database)

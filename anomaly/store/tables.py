@@ -296,6 +296,28 @@ user_months = _table(
     sa.Index("user_months_month", "month"),
     sa.Index("user_months_user", "user_id"),
 )
+late = _table("late", _key("month"), _key("user_id"), _instant("noticed_at"))
+changes = _table(
+    "changes",
+    _run(primary_key=True),
+    _key("flag_id"),
+    _words("month"),
+    _words("kind"),
+    _words("user_id"),
+    _instant("start"),
+    _instant("end"),
+    _words("severity"),
+    _number("score"),
+    _words("metrics"),
+    sa.Column("earlier_run", sa.Integer, nullable=False),
+    _words("earlier_flag_id", nullable=True),
+    _instant("earlier_start", nullable=True),
+    _instant("earlier_end", nullable=True),
+    _words("earlier_severity", nullable=True),
+    _number("earlier_score", nullable=True),
+    sa.CheckConstraint("kind IN ('came', 'went', 'changed')", name="changes_kind"),
+    sa.Index("changes_month", "month"),
+)
 feedback = _table(
     "feedback",
     _id(),

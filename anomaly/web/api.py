@@ -114,6 +114,12 @@ def router(store: WebStore) -> APIRouter:
         rows = store.ledger.runs(job=job, month=checked(month), states=states, limit=limit)
         return [views.run_record(run) for run in rows]
 
+    @routes.get("/changes")
+    def changes(month: MonthText = None, run: int | None = None) -> list[dict[str, Any]]:
+        """Flags that came, went or changed when a closed month was scored again, for late rows say."""
+        rows = store.changes.list(month=checked(month), run_id=run)
+        return [views.change_record(row) for row in rows]
+
     return routes
 
 

@@ -65,6 +65,7 @@ def router(store: WebStore, renderer: Renderer, operations: Operations) -> APIRo
                 key=lambda one: (one.started_at is None, one.started_at),
             ),
             skipped=operating.skipped_of(found),
+            changes=store.changes.list(run_id=run_id),
         )
 
     @routes.get("/ask")
@@ -124,4 +125,5 @@ def _facts(store: WebStore, renderer: Renderer, operations: Operations) -> opera
         paused=store.requests.paused(),
         conditions=operations.conditions(),
         configured=operations.source(),
+        late=store.late.waiting(),
     )

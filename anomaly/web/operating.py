@@ -35,6 +35,10 @@ JOBS = {
     "train": "trains a model if one is due",
     "score": "scores the month so far and closes months that are over",
 }
+LATE = (
+    "late rows of {users} wait. The next scoring takes them in, unless the settings have changed since "
+    "the month was scored: then score it again below."
+)
 ASKED = {
     "month": "run",
     "rescore": "score again",
@@ -138,7 +142,9 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was read of the store for one page. configured: the source that the schedule reads."""
+    """What was read of the store for one page. configured: the source that the schedule reads. late:
+    users whose late rows each closed month has not taken in.
+    """
 
     now: dt.datetime
     timezone: str
@@ -153,6 +159,7 @@ class Facts:
     paused: RequestRow | None
     conditions: Sequence[Condition]
     configured: str | None
+    late: Mapping[str, int]
 
 
 def board(facts: Facts) -> Board:
@@ -258,6 +265,10 @@ def _attention(
         (words.month_name(cell.month), f"{cell.detail} Run it below.")
         for cell in months
         if cell.state in {"failed", "missed", "late"}
+    ]
+    found += [
+        (words.month_name(month), LATE.format(users=words.count(users, "user")))
+        for month, users in facts.late.items()
     ]
     for job in JOBS:
         last = next((run for run in facts.runs if run.job == job and run.state != "planned"), None)

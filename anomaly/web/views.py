@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anomaly.calibration_report import Calibration, Row
     from anomaly.heatmap import HeatMap
     from anomaly.ports import (
+        ChangeRow,
         ConsequenceRow,
         FlagRow,
         RunRow,
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
         UserMonthRow,
     )
 
+CHANGE_FIELDS = (
+    "run_id", "kind", "flag_id", "month", "user_id", "start", "end", "severity", "score", "metrics",
+    "earlier_run", "earlier_flag_id", "earlier_start", "earlier_end", "earlier_severity",
+    "earlier_score",
+)  # fmt: skip
 SMALL_GROUP = 4  # others; a cohort has five members, else everyone is the peer group
 
 
@@ -343,6 +349,11 @@ def run_record(run: RunRow) -> dict[str, Any]:
         "configuration": run.configuration,
         "code_version": run.code_version,
     }
+
+
+def change_record(row: ChangeRow) -> dict[str, Any]:
+    """A flag that scoring a month again made different, as the API gives it."""
+    return {name: _plain(getattr(row, name)) for name in CHANGE_FIELDS}
 
 
 def series_record(band: Band) -> dict[str, list[Any]]:

@@ -14,7 +14,11 @@ from pipelines.cli.output import Format
 from pipelines.cli.shell import shell_of
 
 if TYPE_CHECKING:
-    from anomaly.store import FlagFilter
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from anomaly.store import ChangeRow, FlagFilter
 
 MONTH = typer.Option(None, "--month", help="Only this month: 2026-10.")
 USER = typer.Option(None, "--user", help="Only this user.")
@@ -37,6 +41,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_flags)
     group.command()(show)
     group.command()(export)
+    group.command()(changes)
     group.command()(feedback.label)
     group.command()(feedback.note)
     app.add_typer(group, name="flags")
@@ -144,6 +149,53 @@ def show(
                 for one in said
             ),
         )
+
+
+def changes(
+    context: typer.Context,
+    month: str | None = MONTH,
+    run: int | None = typer.Option(None, "--run", help="Only what this run made different."),
+    form: Format = typer.Option(Format.table, "--format", help="table, csv, json or parquet."),
+    out: Path | None = OUT,
+) -> None:
+    """Flags that came, went or changed when a closed month was scored again, for late rows say."""
+    from anomaly.months import Month
+
+    shell = shell_of(context)
+    wanted = None if month is None else str(Month.parse(month))
+    rows = shell.services().store.changes.list(month=wanted, run_id=run)
+    if form is Format.table:
+        _refuse_table_in_file(out)
+        columns = (
+            "run", "kind", "flag", "user", "start", "end", "severity", "score", "was", "metrics",
+        )  # fmt: skip
+        values = (
+            (
+                row.run_id, row.kind, row.flag_id, row.user_id[:40], f"{row.start:%Y-%m-%d %H:%M}",
+                f"{row.end:%Y-%m-%d %H:%M}", row.severity, round(row.score, 2),
+                None if row.earlier_score is None else round(row.earlier_score, 2), row.metrics,
+            )
+            for row in rows
+        )  # fmt: skip
+        output.show(shell, f"{len(rows)} flags are different (times in UTC)", columns, values)
+        return
+    output.write(change_table(rows), form, out)
+
+
+def change_table(rows: Sequence[ChangeRow]) -> pa.Table:
+    """The same with every column, times as times also where there are no rows."""
+    from dataclasses import asdict, fields
+
+    import pyarrow as pa
+
+    from anomaly.rows import TIME_TYPE
+    from anomaly.store import ChangeRow
+
+    kinds = {"run_id": pa.int64(), "earlier_run": pa.int64()}
+    kinds |= dict.fromkeys(("start", "end", "earlier_start", "earlier_end"), TIME_TYPE)
+    kinds |= dict.fromkeys(("score", "earlier_score"), pa.float64())
+    schema = pa.schema([(one.name, kinds.get(one.name, pa.string())) for one in fields(ChangeRow)])
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema)
 
 
 def list_users(

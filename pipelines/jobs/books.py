@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from anomaly.difference import changes, summary
 from anomaly.exceptions import AnomalyError
 from pipelines.jobs.reading import months_span, steps_over
 from pipelines.jobs.scope import closing_time, is_closed
 
 if TYPE_CHECKING:
     from anomaly.records import Band, Flag, UserMonth
-    from anomaly.store import Run
+    from anomaly.store import Run, Token
     from pipelines.exclusive import Holding
     from pipelines.jobs.scope import Scope
     from pipelines.services import Services
@@ -123,6 +124,11 @@ class Ledger:
         self._run = run
         self._holding = holding
 
+    @property
+    def token(self) -> Token:
+        """Proof of the lease under which the run is written."""
+        return self._holding.token
+
     @contextmanager
     def stage(self, name: str) -> Iterator[Counts]:
         """Time a stage and write its figures."""
@@ -191,7 +197,12 @@ class Ledger:
     def finish(
         self, state: str, model_version: str, scope: Scope, rejected: Mapping[str, int]
     ) -> Outcome:
-        """End the run; from now on analysts see its results."""
+        """End the run; from now on analysts see its results, and what they changed of a closed month."""
+        note = scope.note
+        standing = self._services.store.ledger.current(str(self._run.month))
+        if standing is not None and standing.state == "complete" and standing.id != self._run.id:
+            told = self._differences(standing)
+            note = told if note is None else f"{note}; {told}"
         run = self._services.store.ledger.finish(
             self._run,
             state,
@@ -201,10 +212,17 @@ class Ledger:
             model_version=model_version,
             watermark=scope.span.end,
             source="observations",
-            note=scope.note,
+            note=note,
             token=self._holding.token,
         )
         return published(self._services, run)
+
+    def _differences(self, standing: Run) -> str:
+        """Write down which flags came, went and changed against a closed month; in words."""
+        store = self._services.store
+        found = changes(store.flags.of_run(standing.id), store.flags.of_run(self._run.id))
+        store.changes.write(self._run, standing, found, self.token)
+        return f"against run {standing.id}, {summary(change.kind for change in found)}"
 
 
 @dataclass(slots=True)

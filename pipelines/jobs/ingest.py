@@ -28,6 +28,7 @@ from anomaly.sources.batch import Batch, Reject, Tally
 from pipelines.door import keep_names, open_door
 from pipelines.exclusive import exclusive
 from pipelines.jobs.books import failing, staged
+from pipelines.jobs.late import closed, note_people, note_rows
 from pipelines.jobs.reading import step_seconds
 from pipelines.services import AHEAD, checks_of, place
 
@@ -44,7 +45,9 @@ KEPT_REJECTS = 1_000  # rows of each reason and ingest that are kept word for wo
 
 @dataclass(slots=True)
 class Ingested:
-    """What an ingest did. newest: the latest observed_at, aware UTC, or None without rows."""
+    """What an ingest did. newest: the latest observed_at, aware UTC, or None without rows. late: users
+    with rows of months that are closed.
+    """
 
     source: str
     tally: Tally = field(default_factory=Tally)
@@ -52,6 +55,7 @@ class Ingested:
     corrected: int = 0
     unchanged: int = 0
     newest: dt.datetime | None = None
+    late: frozenset[str] = frozenset()
 
     def see(self, when: dt.datetime | None) -> None:
         """Note the time of a row."""
@@ -76,18 +80,23 @@ def ingest_file(
         return ingest(services, path.name, _never_empty(batches, path))
 
 
-def ingest_source(services: Services, planned_for: dt.datetime | None = None) -> Ingested | None:
+def ingest_source(
+    services: Services,
+    planned_for: dt.datetime | None = None,
+    late_since: dt.datetime | None = None,
+) -> Ingested | None:
     """Read what is new in [source]; None where no source is configured. The lease is held already.
 
-    A database is read from its watermark, less [source] overlap for late rows; of Parquet files that
-    are read in place only what is new is looked over, others are copied as a whole.
+    A database is read from its watermark, less [source] overlap for late rows, or from `late_since`
+    where that is earlier; of Parquet files that are read in place only what is new is looked over,
+    others are copied as a whole.
     Raises: as `ingest_file`; SettingsError if both a url and a path are set.
     """
     settings = services.settings.source
     if settings.url is not None and settings.path is not None:
         raise SettingsError("[source] url and path: only one source can be read. Leave one out.")
     if settings.reader is not None:
-        return ingest_reader(services, settings.reader, planned_for)
+        return ingest_reader(services, settings.reader, planned_for, late_since)
     if settings.path is not None:
         return ingest_files(services, Path(settings.path), planned_for)
     if settings.url is None:
@@ -95,11 +104,9 @@ def ingest_source(services: Services, planned_for: dt.datetime | None = None) ->
     from anomaly.sources.database import read_sql
 
     name = source_name(services)
-    watermark = services.store.ledger.watermark(name)
-    since = None if watermark is None else watermark - parse_duration(settings.overlap)
     batches = read_sql(
         settings,
-        since,
+        read_since(services, name, late_since),
         services.clock() + AHEAD,
         step=step_seconds(services),
         grid_timezone=services.timezone,
@@ -108,16 +115,29 @@ def ingest_source(services: Services, planned_for: dt.datetime | None = None) ->
     return ingest(services, name, batches, planned_for)
 
 
+def read_since(
+    services: Services, source: str, late_since: dt.datetime | None
+) -> dt.datetime | None:
+    """From when on a source is read: its watermark less the overlap, or earlier; None: everything."""
+    watermark = services.store.ledger.watermark(source)
+    if watermark is None:
+        return None
+    since = watermark - parse_duration(services.settings.source.overlap)
+    return since if late_since is None else min(since, late_since)
+
+
 def ingest_reader(
-    services: Services, name: str, planned_for: dt.datetime | None = None
+    services: Services,
+    name: str,
+    planned_for: dt.datetime | None = None,
+    late_since: dt.datetime | None = None,
 ) -> Ingested:
     """Read what is new by a reader that [source] names."""
     from anomaly.sources.readers import open_reader, read_batches
 
     settings = services.settings.source
     reader = open_reader(name, settings.options)
-    watermark = services.store.ledger.watermark(name)
-    since = None if watermark is None else watermark - parse_duration(settings.overlap)
+    since = read_since(services, name, late_since)
     until = services.clock() + AHEAD
     batches = read_batches(reader, name, since, until, step_seconds(services), checks(services))
     return ingest(services, name, batches, planned_for)
@@ -159,12 +179,16 @@ def look_over(
         ingesting(services, source, planned_for) as (run, done),
         staged(services, run, "read") as counts,
     ):
+        known = closed(services)
         with services.progress.track(f"looking over {source}", 0) as advance:
             for looked in placed.look_over(services.settings.source.max_rejected):
                 keep_rejects(services, done, looked.rejects)
                 read = looked.rows + len(looked.rejects) + looked.joined
                 done.tally.count(read, looked.rejects, looked.joined)
                 done.see(looked.newest)
+                if looked.whole is not None:
+                    whole = looked.whole
+                    done.late |= note_people(services, whole.people, whole.arrived, known)
                 advance(read)
         counts.rows = done.tally.read
     return done
@@ -283,8 +307,10 @@ def keep_rejects(services: Services, done: Ingested, rejects: Iterable[Reject]) 
 
 def write(services: Services, done: Ingested, clean: Spool) -> None:
     """Write the clean rows, a table at a time, each in a transaction of its own."""
+    known = closed(services)
     with services.progress.track(f"writing {done.source}", clean.rows) as advance:
         for table in clean.tables():
+            done.late |= note_rows(services, table, known)
             written = services.store.observations.write(table, done.source)
             done.inserted += written.inserted
             done.corrected += written.corrected

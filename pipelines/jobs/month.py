@@ -1,4 +1,4 @@
-"""The monthly run: ingest, train if due, remember, score, publish.
+"""The monthly run: ingest, take in late rows, train if due, remember, score, publish.
 
 Nothing after the month's end is ever read, and model, calibration and states see nothing of the
 month. Users are scored in shards; each shard is one transaction, and those an interrupted run has
@@ -7,7 +7,7 @@ published are not scored again. Users whose work fails are set aside, and the mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,19 +16,21 @@ from pipelines.exclusive import exclusive
 from pipelines.executors import open_executor
 from pipelines.jobs.books import Outcome, Scratch, open_run, published
 from pipelines.jobs.ingest import ingest_source
-from pipelines.jobs.passes import Passed, each_shard
+from pipelines.jobs.passes import score_shards
 from pipelines.jobs.plan import BASE_MEMORY, shard_memory
-from pipelines.jobs.reading import Known, calendar_of, chunks
+from pipelines.jobs.reading import Known, calendar_of
 from pipelines.jobs.refit import refit_threshold
-from pipelines.jobs.scope import Options, Scope, scope_of
+from pipelines.jobs.reopen import take_in
+from pipelines.jobs.scope import Options, Scope, is_closed, scope_of
 from pipelines.jobs.scoring import NOT_SELECTED, Scoring, unscored
 from pipelines.jobs.states import Memory, MemoryShelf, without_states
 from pipelines.jobs.train import model_for
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from anomaly.months import Month
     from anomaly.store import Run
-    from pipelines.executors import Executor
     from pipelines.jobs.books import Books
     from pipelines.services import Services
 
@@ -49,9 +51,11 @@ def run_month(services: Services, month: Month, options: Options = DEFAULTS) -> 
         services.store.ledger.close_interrupted("train", services.clock())
         standing = services.store.ledger.current(str(month))
         if standing is not None and standing.state == "complete" and not options.force:
-            return unchanged(services, standing)
-        ingest_source(services)
+            again = [done for done in take_in(services, holding) if done.month == str(month)]
+            return again[-1] if again else unchanged(services, standing)
+        ingest_source(services, late_since=late_since(services, month))
         refuse_narrowing(standing, options)
+        deque(take_in(services, holding, but=month), maxlen=0)
         scope = scope_of(services, month, options)
         if services.settings.feedback.refit:
             refit_threshold(services)
@@ -83,51 +87,14 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
             services, month, scope.span, memory.past, shelf, without_states(reference),
             scope.complete,
         )  # fmt: skip
-        negative, aside = score_shards(scoring, known, scope, books, executor, finished)
+        sums = score_shards(scoring, known, scope, books, executor, finished)
     if scope.others:
         books.publish(len(scope.users), model.version, unscored(scope.others, NOT_SELECTED))
-    if aside:
-        users = f"{aside} of {len(scope.users)} users"
+    if sums.aside:
+        users = f"{sums.aside} of {len(scope.users)} users"
         scope = noted(scope, f"{users} not scored; run again to try them")
-    state = "complete" if scope.complete and not aside else "provisional"
-    rejected = {"negative_count": negative} if negative else {}
-    return books.finish(state, model.version, scope, rejected)
-
-
-def score_shards(
-    scoring: Scoring, known: Known, scope: Scope, books: Books, executor: Executor,
-    finished: set[int],
-) -> tuple[int, int]:  # fmt: skip
-    """Score and publish the shards that are not finished.
-
-    Returns: how many counts were below zero, and how many users were set aside.
-    """
-    services, version = scoring.services, scoring.past.model.version
-    shards = dict(enumerate(chunks(scope.users, services.settings.run.shard_users)))
-    left = {number: users for number, users in shards.items() if number not in finished}
-    negative, aside = 0, 0
-    with services.progress.track(f"scoring {scope.month}", len(scope.users)) as advance:
-        advance(sum(len(shards[number]) for number in finished & set(shards)))
-        passing = each_shard(executor, scoring, known, left, hopeful=bool(finished))
-        for number, passed in awaited(books, passing):
-            for part in passed.parts:
-                books.record("score", part)
-                negative += part.negative
-            with books.stage("publish"):
-                books.publish(number, version, passed.result, passed.error)
-            aside += len(passed.at_fault)
-            advance(len(shards[number]))
-    return negative, aside
-
-
-def awaited(books: Books, passing: Iterator[tuple[int, Passed]]) -> Iterator[tuple[int, Passed]]:
-    """What passes, one after another, each wait for the next watched as part of the stage."""
-    while True:
-        with books.waiting("score"):
-            found = next(passing, None)
-        if found is None:
-            return
-        yield found
+    state = "complete" if scope.complete and not sums.aside else "provisional"
+    return books.finish(state, model.version, scope, sums.rejected)
 
 
 def noted(scope: Scope, note: str | None) -> Scope:
@@ -135,6 +102,14 @@ def noted(scope: Scope, note: str | None) -> Scope:
     if note is None:
         return scope
     return replace(scope, note=note if scope.note is None else f"{scope.note}; {note}")
+
+
+def late_since(services: Services, month: Month) -> dt.datetime | None:
+    """Since when rows are read again as a month closes, to find late ones of the months before it."""
+    months = services.settings.source.late_months
+    if not months or not is_closed(services, month, services.clock()):
+        return None
+    return month.plus(-months).start(services.timezone)
 
 
 def refuse_narrowing(standing: Run | None, options: Options) -> None:

@@ -1,4 +1,4 @@
-"""One pass over a month's shards, in which what cannot be scored is set aside and does not stop the rest."""
+"""One pass over a month's shards; what cannot be scored is set aside and does not stop the rest."""
 
 from __future__ import annotations
 
@@ -9,18 +9,35 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipelines.executors import Failure
+from pipelines.jobs.reading import chunks
 from pipelines.jobs.scoring import FAILED, Scored, joined, unscored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipelines.executors import Executor
-    from pipelines.jobs.books import ShardResult
+    from pipelines.jobs.books import Books, ShardResult
     from pipelines.jobs.reading import Known
+    from pipelines.jobs.scope import Scope
+    from pipelines.jobs.scoring import Scoring
 
     Work = Callable[[Known], Scored]
 
 HOPELESS = 3  # shards that fail before any was scored: then the fault is not their users'
+
+
+@dataclass(slots=True)
+class Sums:
+    """What scoring went through. negative: counts below zero, left out; aside: users not scored."""
+
+    rows: int = 0
+    negative: int = 0
+    aside: int = 0
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rows that were left out, by reason, for the ledger."""
+        return {"negative_count": self.negative} if self.negative else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,44 @@ class Passed:
             f"{len(self.at_fault)} of {len(self.users)} users not scored in {first.attempts} "
             f"attempts: {first.reason}"
         )
+
+
+def score_shards(
+    scoring: Scoring, known: Known, scope: Scope, books: Books, executor: Executor,
+    finished: set[int], first: int = 0,
+) -> Sums:  # fmt: skip
+    """Score and publish the shards that are not finished.
+
+    Args: first: the number of the first shard; a month that is reopened has others before it, whose
+        users were scored.
+    """
+    services, version = scoring.services, scoring.past.model.version
+    shards = dict(enumerate(chunks(scope.users, services.settings.run.shard_users), first))
+    left = {number: users for number, users in shards.items() if number not in finished}
+    sums = Sums()
+    with services.progress.track(f"scoring {scope.month}", len(scope.users)) as advance:
+        advance(sum(len(shards[number]) for number in finished & set(shards)))
+        passing = each_shard(executor, scoring, known, left, hopeful=bool(finished) or first > 0)
+        for number, passed in awaited(books, passing):
+            for part in passed.parts:
+                books.record("score", part)
+                sums.rows += part.rows
+                sums.negative += part.negative
+            with books.stage("publish"):
+                books.publish(number, version, passed.result, passed.error)
+            sums.aside += len(passed.at_fault)
+            advance(len(shards[number]))
+    return sums
+
+
+def awaited(books: Books, passing: Iterator[tuple[int, Passed]]) -> Iterator[tuple[int, Passed]]:
+    """What passes, one after another, each wait for the next watched as part of the stage."""
+    while True:
+        with books.waiting("score"):
+            found = next(passing, None)
+        if found is None:
+            return
+        yield found
 
 
 def each_shard(

@@ -161,43 +161,54 @@ class Memory:
 
     def prepare(self, executor: Executor, users: Sequence[str], *, anew: bool = False) -> int:
         """Rebuild everyone's state unless all are kept, or in any case where `anew`. Where all are,
-        only those of users whose baseline has begun afresh since.
+        only those that are no longer true: of users whose baseline has begun afresh, or who had late
+        rows.
 
-        A shard that cannot be rebuilt is left out: scoring tries it again and says who is at fault.
         Returns: the number of rows read for it.
         """
         before = str(self.month.previous())
-        familiar = [user for user in users if self._familiar(user)]
         if self._shelf.complete(self.model.version, before) and not anew:
             afresh = self.known.people.remembered(self.month.start(self.model.timezone)).afresh
-            changed = [user for user in familiar if user in afresh]
-            kept = self._shelf.read(self.model.version, before, changed) if changed else {}
-            familiar = [user for user in changed if user not in kept]
-            if not familiar:
-                return 0
-        shards = chunks(familiar, self.services.settings.run.shard_users)
+            late = self.services.store.late.ever(before)
+            return self.renew(executor, [user for user in users if user in late or user in afresh])
+        rows, whole = self._learn(executor, [user for user in users if self._familiar(user)])
+        if whole:
+            self._shelf.seal(self.model.version, before, self.services.clock())
+        return rows
+
+    def renew(self, executor: Executor, users: Sequence[str]) -> int:
+        """Rebuild the states of those of these users of whom none is kept; gives the rows read for it."""
+        kept = self._shelf.read(self.model.version, str(self.month.previous()), users)
+        lost = [user for user in users if user not in kept and self._familiar(user)]
+        return self._learn(executor, lost)[0] if lost else 0
+
+    def _learn(self, executor: Executor, users: Sequence[str]) -> tuple[int, bool]:
+        """Rebuild states from history.
+
+        A shard that cannot be rebuilt is left out: scoring tries it again and says who is at fault.
+        Returns: the rows read for it, and whether no shard was left out.
+        """
+        before = str(self.month.previous())
+        shards = chunks(users, self.services.settings.run.shard_users)
         learning = Learning(self.services, self.past)
         parts = ((number, self.known.of(shard)) for number, shard in enumerate(shards))
-        rows, failed = 0, 0
+        rows, whole = 0, True
         # Months are read here, once, before they travel with the work.
         label = f"learning users, {len(self.past.months)} months"
-        with self.services.progress.track(label, len(familiar)) as advance:
+        with self.services.progress.track(label, len(users)) as advance:
             for number, outcome in executor.run(learning, parts):
                 if isinstance(outcome, Failure):
                     structlog.get_logger().warning(
                         "shard_not_learnt", shard=number, error=outcome.reason
                     )
-                    failed += 1
+                    whole = False
                 else:
                     blobs, read = outcome
-                    users = shards[number]
-                    packed = [blobs[user] for user in users]
-                    self._shelf.write(self.model.version, before, users, packed)
+                    packed = [blobs[user] for user in shards[number]]
+                    self._shelf.write(self.model.version, before, shards[number], packed)
                     rows += read
                 advance(len(shards[number]))
-        if not failed:
-            self._shelf.seal(self.model.version, before, self.services.clock())
-        return rows
+        return rows, whole
 
     def of(self, users: Sequence[str]) -> States:
         """The states of these users. Those nobody kept (late rows) are rebuilt; the new are empty."""

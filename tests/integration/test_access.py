@@ -41,6 +41,7 @@ ROUTES = [
     ("GET", "/api/v1/flags/{flag_id}", "reader", "/api/v1/flags/{flag}"),
     ("GET", "/api/v1/users", "reader", f"/api/v1/users?month={MONTH}"),
     ("GET", "/api/v1/runs", "reader", "/api/v1/runs"),
+    ("GET", "/api/v1/changes", "reader", "/api/v1/changes"),
     ("GET", "/api/v1/openapi.json", "reader", "/api/v1/openapi.json"),
     ("GET", "/metrics", "monitor", "/metrics"),
     ("GET", "/healthz", None, "/healthz"),
