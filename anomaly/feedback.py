@@ -100,6 +100,7 @@ class Suppression:
 
     def __post_init__(self) -> None:
         """Refuse what could never be meant."""
+        _keepable(reason=self.reason, user=self.user_id, cohort=self.cohort, metric=self.metric)
         _one_of("kind", self.kind, KINDS)
         _one_of("direction", self.direction, DIRECTIONS)
         if self.end is not None and self.end <= self.start:
@@ -217,6 +218,7 @@ class Label:
         if self.verdict not in VERDICTS:
             raise UsageError(f"verdict {self.verdict[:40]!r} is none of {', '.join(VERDICTS)}.")
         _one_of("scope", self.scope, SCOPES)
+        _keepable(flag_id=self.flag_id)
         _check_words(self.author, self.note)
 
 
@@ -233,6 +235,7 @@ class Remark:
     def __post_init__(self) -> None:
         """Refuse an empty one."""
         _one_of("status", self.status, STATUSES)
+        _keepable(flag_id=self.flag_id, assignee=self.assignee)
         _check_words(self.author, self.note)
         if not self.note and self.status is None and self.assignee is None:
             raise UsageError("remark: it says nothing. Give a comment, a status or an assignee.")
@@ -281,8 +284,17 @@ def _check_words(author: str, note: str) -> None:
         raise UsageError(
             f"note: {len(note)} characters, at most {LONGEST_NOTE} are kept. Shorten it."
         )
-    if "\0" in note + author:
-        raise UsageError("note: holds a NUL character, which no database keeps. Leave it out.")
+    _keepable(author=author, note=note)
+
+
+def _keepable(**texts: str | None) -> None:
+    """Refuse texts that no database keeps: with a NUL, or half of a character."""
+    for name, text in texts.items():
+        if text is not None and ("\0" in text or any("\ud800" <= one <= "\udfff" for one in text)):
+            raise UsageError(
+                f"{name}: holds a NUL or half a character (a lone surrogate), which no database "
+                "keeps. Leave it out."
+            )
 
 
 def _one_of(what: str, value: str | None, known: Sequence[str]) -> None:

@@ -398,7 +398,7 @@ class Children:
         with self._lock:
             if self._stopped:
                 return BusyError.exit_code
-            child = subprocess.Popen([*self._prefix, *arguments])  # noqa: S603  (our own commands)
+            child = subprocess.Popen([*self._prefix, *arguments])  # noqa: S603  # nosec B603
             self._running.add(child)
         code = child.wait()
         with self._lock:

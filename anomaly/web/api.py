@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
@@ -14,9 +14,11 @@ from anomaly.ports import FlagFilter, WebStore
 from anomaly.web import views
 from anomaly.web.access import needs
 
+LARGEST_NUMBER = 2**31 - 1  # PostgreSQL's INTEGER ends here
 MonthText = Annotated[str | None, Query(description="A month such as 2026-10.")]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="At most so many rows.")]
 Offset = Annotated[int, Query(ge=0, le=10_000_000, description="Leaves out so many rows first.")]
+Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 Severity = Literal["low", "medium", "high", "critical"]
 Status = Literal["open", "acknowledged", "closed"]
 Kind = Literal["burst", "silence", "shift", "drift", "new", "combination"]
@@ -33,6 +35,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "Something asked for cannot be, such as month 13"},
     401: {"model": Problem, "description": "No token, or one that opens nothing"},
     403: {"model": Problem, "description": "The token's role does not do"},
+    413: {"description": "The body is larger than 1 MiB", "content": {"text/plain": {}}},
     422: {"model": Problem, "description": "A parameter is of another kind or out of its range"},
     503: {"model": Problem, "description": "The database is away"},
 }

@@ -17,7 +17,7 @@ from anomaly.ports import FlagRow, WebStore
 from anomaly.roles import Caller
 from anomaly.web import views, words
 from anomaly.web.access import Door, needs
-from anomaly.web.api import MISSING, PROBLEMS, Problem
+from anomaly.web.api import BEARER, MISSING, PROBLEMS, Number, Problem
 from anomaly.web.pages import Renderer
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def terms_of(settings: FeedbackSettings) -> Terms:
 def api(store: WebStore, door: Door, terms: Terms) -> APIRouter:
     """Serves /api/v1/flags/…/feedback, /api/v1/feedback and /api/v1/suppressions."""
     routes = APIRouter(
-        prefix="/api/v1", dependencies=[Depends(needs("reader"))], responses=PROBLEMS | MISSING
+        prefix="/api/v1",
+        dependencies=[Depends(needs("reader")), Depends(BEARER)],
+        responses=PROBLEMS | MISSING,
     )
 
     @routes.get("/flags/{flag_id}/feedback")
@@ -133,7 +135,7 @@ def api(store: WebStore, door: Door, terms: Terms) -> APIRouter:
         return {"id": number, "quieted": quieted}
 
     @routes.delete("/suppressions/{number}")
-    def revoke(number: int, caller: Analyst) -> dict[str, Any]:
+    def revoke(number: Number, caller: Analyst) -> dict[str, Any]:
         """Take a suppression back; the flags it quieted show again."""
         return {"id": number, "shown": store.suppressions.revoke(number, caller.name, door.clock())}
 
@@ -188,7 +190,7 @@ def pages(store: WebStore, renderer: Renderer, door: Door, terms: Terms) -> APIR
         )
 
     @routes.post("/suppressions/{number}/revoke")
-    def revoke(number: int, caller: Analyst) -> RedirectResponse:
+    def revoke(number: Number, caller: Analyst) -> RedirectResponse:
         store.suppressions.revoke(number, caller.name, door.clock())
         return RedirectResponse("/suppressions", 303)
 

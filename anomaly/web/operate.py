@@ -13,6 +13,7 @@ from anomaly.ports import CANCEL, PAUSE, RESCORE, RESUME, RUN, Operations, WebSt
 from anomaly.roles import Caller
 from anomaly.web import operating
 from anomaly.web.access import needs
+from anomaly.web.api import LARGEST_NUMBER, Number
 from anomaly.web.pages import Renderer
 
 RUNS = 200  # read of the ledger for one page
@@ -35,6 +36,7 @@ MEANINGS = {
 }
 
 Action = Annotated[str, Query(pattern="^(month|rescore|pause|resume|cancel)$")]
+Target = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 FormAction = Annotated[str, Form(pattern="^(month|rescore|pause|resume|cancel)$")]
 
 
@@ -52,7 +54,7 @@ def router(store: WebStore, renderer: Renderer, operations: Operations) -> APIRo
         )
 
     @routes.get("/runs/{run_id}")
-    def run(run_id: int) -> HTMLResponse:
+    def run(run_id: Number) -> HTMLResponse:
         try:
             found = store.ledger.get(run_id)
         except UsageError as error:
@@ -69,7 +71,7 @@ def router(store: WebStore, renderer: Renderer, operations: Operations) -> APIRo
         )
 
     @routes.get("/ask")
-    def confirm(action: Action, month: str = "", target: int | None = None) -> HTMLResponse:
+    def confirm(action: Action, month: str = "", target: Target = None) -> HTMLResponse:
         wanted = _checked(action, month, target)
         return renderer.page(
             "ask.html",
@@ -86,7 +88,7 @@ def router(store: WebStore, renderer: Renderer, operations: Operations) -> APIRo
         caller: Annotated[Caller, Depends(needs("operator"))],
         action: FormAction,
         month: Annotated[str, Form()] = "",
-        target: Annotated[int | None, Form()] = None,
+        target: Annotated[int | None, Form(ge=1, le=LARGEST_NUMBER)] = None,
         reason: Annotated[str, Form(max_length=LONGEST_REASON)] = "",
     ) -> Response:
         wanted = _checked(action, month, target)

@@ -20,7 +20,7 @@ from tests.contracts.conftest import observed, opened
 
 T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ROWS = observed(*((f"u{n}", "x", T0, 1.0) for n in range(2_000)))
-SECRET = "s3cret-Passw0rd%"
+SECRET = "s3cret-Passw0rd%"  # pragma: allowlist secret
 
 
 @pytest.fixture

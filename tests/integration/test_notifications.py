@@ -23,7 +23,7 @@ from tests.fixtures.jobs import Clock, at, make_services
 from tests.fixtures.serving import door_of, serving
 
 PAGE = "https://anomaly.corp.test"
-SECRET = "s3cr3t-t0ken"
+SECRET = "s3cr3t-t0ken"  # pragma: allowlist secret
 
 
 def told_by(sqlite_url, tmp_path, *urls, now=RUN_AT, **notify):
