@@ -34,7 +34,6 @@ CHECKS = [
     ignored_auth,
 ]
 EXAMPLES = 8  # requests of each kind that an operation gets
-OPERATIONS = 10
 MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
 
 
@@ -56,7 +55,9 @@ def site(request, tmp_path_factory) -> Iterator[tuple[str, dict[str, str], str]]
     store.close()
 
 
-def answers_as_described(operation: APIOperation, mode: GenerationMode, flag_id: str) -> Counter:
+def answers_as_described(
+    operation: APIOperation, mode: GenerationMode, headers: dict[str, str], flag_id: str
+) -> Counter:
     """Send what hypothesis thinks of, of flags that are there and that are not; counts the answers."""
     met: Counter[int] = Counter()
 
@@ -71,7 +72,7 @@ def answers_as_described(operation: APIOperation, mode: GenerationMode, flag_id:
     def send(case: Case, there: bool) -> None:
         if there and "flag_id" in case.path_parameters:
             case.path_parameters["flag_id"] = flag_id
-        met[case.call_and_validate(checks=CHECKS).status_code] += 1
+        met[case.call_and_validate(checks=CHECKS, headers=headers).status_code] += 1
 
     send()
     return met
@@ -85,11 +86,12 @@ def test_each_answer_is_described_and_none_is_a_failure(site):
     for operation in operations:
         for mode in MODES:
             try:
-                met[operation.label] += answers_as_described(operation, mode, flag_id)
+                met[operation.label] += answers_as_described(operation, mode, headers, flag_id)
             except Unsatisfiable:  # nothing that it could be sent is wrong
                 assert mode is GenerationMode.NEGATIVE
-    assert len(met) == OPERATIONS
-    assert all(counts.total() >= EXAMPLES for counts in met.values())
+    assert len(met) >= 11
+    for label, counts in met.items():
+        assert set(counts) - {401, 422}, f"{label}: nothing came past the door"
 
 
 @pytest.mark.parametrize(
