@@ -543,6 +543,18 @@ class TelemetrySettings(Section):
         None,
         description="A file ending in .prom, for node_exporter's textfile collector, written when a command ends.",
     )
+    otlp: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Address of an OpenTelemetry collector (OTLP over HTTP, port 4318) that gets runs and stages as "
+        "spans. Needs the extra otel.",
+    )
+    mlflow: str | None = Field(
+        None,
+        pattern=r"^(https?|file)://",
+        description="Tracking URI of MLflow, which gets the figures of each model that is trained. Needs the extra "
+        "mlflow.",
+    )
 
 
 class Settings(Section):

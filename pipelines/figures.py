@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from anomaly.exceptions import AnomalyError
-from anomaly.telemetry import handing
+from anomaly.telemetry import handing, tracking
 from anomaly.telemetry.collector import LedgerCollector
 
 if TYPE_CHECKING:
+    from anomaly.engine import Model
+    from pipelines.jobs.train import Contest
     from pipelines.services import Services
 
 
@@ -41,3 +44,34 @@ def _carefully(work: Callable[[], None]) -> None:
         work()
     except AnomalyError as error:
         structlog.get_logger().warning("figures_not_handed_on", error=str(error))
+
+
+def track_training(services: Services, contest: Contest) -> None:
+    """Tell MLflow of the models that were fitted, as [telemetry] says; a failure fails nothing else."""
+    address = services.settings.telemetry.mlflow
+    if address is None:
+        return
+    for model in contest.models:
+        _carefully(partial(tracking.track, address, _trained(services, contest, model)))
+
+
+def _trained(services: Services, contest: Contest, model: Model) -> tracking.Trained:
+    summary, showing = model.summary, contest.showings.get(model.version)
+    return tracking.Trained(
+        model.version,
+        {
+            **services.settings.model.model_dump(), "cell": model.network_spec.cell,
+            "users": summary.users, "metrics": ";".join(model.metrics),
+        },
+        {
+            "validation_loss": summary.validation_loss, "twin_loss": summary.twin_loss,
+            "calibration_error": summary.calibration_error, "steps": float(summary.steps),
+            "likelihood": None if showing is None else showing.likelihood,
+            "planted_found": None if showing is None else showing.share,
+        },
+        {
+            "configuration": services.configuration, "code_version": services.code_version,
+            "serves": model.version == contest.choice.version, "reason": contest.choice.reason,
+            "stopped": summary.stopped,
+        },
+    )  # fmt: skip

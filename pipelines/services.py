@@ -20,6 +20,7 @@ from anomaly.progress import SILENT
 from anomaly.settings import Settings, configuration_hash, with_values
 from anomaly.store import Store, open_engine
 from anomaly.store.artefacts import Artefacts
+from pipelines.tracing import traced
 from pipelines.trail import Trail
 from pipelines.watch import Unwatched, Watch, Watchdog
 
@@ -163,7 +164,8 @@ def open_services(settings: Settings, progress: Progress) -> Services:
     refuse_unserved(settings)
     services = _wired(settings, core_engine, holder_name(), progress)
     services.store.check()
-    return replace(services, watch=Watchdog(services.store, utc_now, settings.run))
+    watchdog = Watchdog(services.store, utc_now, settings.run)
+    return replace(services, watch=traced(watchdog, settings, anomaly.__version__))
 
 
 def _wired(

@@ -20,6 +20,7 @@ from anomaly.metrics import infer_specs
 from anomaly.months import month_of
 from anomaly.panel import Panel
 from anomaly.trial import TWIN, Choice, choose, lay, trial_from
+from pipelines.figures import track_training
 from pipelines.jobs.books import failing, staged
 from pipelines.jobs.reading import (
     calendar_of,
@@ -183,6 +184,7 @@ def train_and_register(
             counts.users = contest.models[0].summary.users
         with staged(services, run, "register"):
             register(services, contest)
+        track_training(services, contest)
         serves, reason = contest.serves, contest.choice.reason
         structlog.get_logger().info("model_chosen", model=serves.version, reason=reason)
         services.store.ledger.finish(
