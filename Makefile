@@ -11,7 +11,7 @@ BIN := .venv/bin
 SYSTEM := chromium prometheus prometheus-alertmanager prometheus-pushgateway mariadbd:mariadb-server-core
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-long test-lowest quick check audit fix bench build docs lock system
+.PHONY: help env demo test test-long test-lowest faults quick check audit fix bench build docs lock system
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: env system ## run the tests; what this machine cannot run is named at the 
 
 test-long: env system ## run the tests that take minutes each
 	$(BIN)/pytest -m long $(ARGS)
+
+faults: env system ## strike it hard and count: kills, takeovers, database faults, hostile rows, routes by roles; prints a table
+	$(BIN)/pytest -m "" tests/faults tests/integration/test_access.py $(ARGS)
 
 test-lowest: env ## run the unit tests with the lowest versions that pyproject.toml allows
 	@rm -rf .venv/lowest && $(BIN)/uv venv --quiet --python $(BIN)/python .venv/lowest

@@ -7,6 +7,7 @@ import pytest
 pytest_plugins = [
     "pytester",
     "tests.fixtures.machine",
+    "tests.fixtures.tally",
     "tests.fixtures.postgres",
     "tests.fixtures.databases",
     "tests.fixtures.mariadb",

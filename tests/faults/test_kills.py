@@ -1,17 +1,16 @@
 """SIGKILL and SIGSTOP at random moments: nothing is lost, nothing doubled, nothing done twice.
 
-The short form runs with all tests. The long form is `make test-long`; ANOMALY_TEST_KILLS says how
-many kills it makes on each kind of database (default: 100), and it prints what they met.
+The short form runs with all tests. The long form is `make faults`; ANOMALY_TEST_KILLS says how many
+kills it makes on each kind of database (default: 100), and a table at the end says what they met.
 """
 
 import os
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,6 +35,7 @@ from tests.fixtures.killing import (
     make_source,
     moments,
 )
+from tests.fixtures.tally import Tally, compared
 
 KILLS = int(os.environ.get("ANOMALY_TEST_KILLS", "100"))
 CHAIN = 3  # kills of one month; after more of them little is left to be killed in
@@ -59,6 +59,7 @@ class Undisturbed:
     bare: a source and no database. prepared: history and a model, but no month.
     """
 
+    name: str
     places: Places
     bare: Place
     prepared: Place
@@ -66,19 +67,6 @@ class Undisturbed:
     results: dict[str, list[str]]
     scoring: Cost
     migrating: Cost
-
-
-@dataclass
-class Found:
-    """What signals met, and what they broke: shards that were finished, and published again."""
-
-    met: Counter[str] = field(default_factory=Counter)
-    kept: int = 0
-    lost: int = 0
-
-    def __str__(self) -> str:
-        met = ", ".join(f"{count} {name}" for name, count in sorted(self.met.items()))
-        return f"{self.met.total()} ({met}); finished shards: {self.kept} kept, {self.lost} lost"
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +104,9 @@ def undisturbed(request, tmp_path_factory, learnt) -> Iterator[Undisturbed]:
         export = scored.export()
         assert export.count(b"\n") > 1, "a month without flags shows nothing"
         assert len(scored.finished_shards()) >= 5
-        yield Undisturbed(places, bare, prepared, export, scored.results(), scoring, migrating)
+        yield Undisturbed(
+            request.param, places, bare, prepared, export, scored.results(), scoring, migrating
+        )
     finally:
         places.clear()
 
@@ -138,43 +128,51 @@ def drawn(cost: Cost, count: int, seed: int) -> list[Moment]:
     return moments(count, cost.seconds, cost.statements, seed)
 
 
-def killed_months(undisturbed: Undisturbed, kills: int, seed: int) -> Found:
-    """Kill scoring months `kills` times, a few times each, and let each month end."""
-    found = Found()
-    waiting = drawn(undisturbed.scoring, kills, seed)
+def killed_months(undisturbed: Undisturbed, kills: int, seed: int, tally: Tally) -> int:
+    """Kill scoring months `kills` times, a few times each, and let each month end; counts kills."""
+    waiting, killed = drawn(undisturbed.scoring, kills, seed), 0
     while waiting:
         place = undisturbed.places.new(undisturbed.prepared)
         for moment in [waiting.pop() for _ in range(min(CHAIN, len(waiting)))]:
             finished = place.finished_shards()
             process = place.interrupted(signal.SIGKILL, moment, SCORE)
-            found.met[_met(place, process.exitcode)] += 1
-            found.lost += _lost(place, finished)
+            again = _again(place, finished)
+            met = _met(place, process.exitcode)
+            tally.add("SIGKILL of a month", undisturbed.name, met, doubled=again)
+            killed += 1
+            assert again == 0, "a finished shard was scored again"
             place.wait_out_lease()
-        check_whole(place, undisturbed, found, SCORE)
-    return found
+        check_whole(place, undisturbed, "SIGKILL of a month", SCORE, tally)
+    return killed
 
 
-def check_whole(place: Place, undisturbed: Undisturbed, found: Found, command) -> None:
+def check_whole(
+    place: Place, undisturbed: Undisturbed, what: str, command: tuple[str, ...], tally: Tally
+) -> None:
     """The month completes; it is that of an undisturbed run, and nothing is done twice."""
     finished = place.finished_shards()
     assert place.end(command) == 0, place.log()
-    found.kept += len(finished)
-    found.lost += _lost(place, finished)
-    assert found.lost == 0, "a finished shard was scored again"
-    check_published_once(place, undisturbed)
+    again = _again(place, finished)
+    tally.add("shards kept over a kill", undisturbed.name, "", len(finished) - again, doubled=again)
+    assert again == 0, "a finished shard was scored again"
+    check_published_once(place, undisturbed, what, tally)
     undisturbed.places.drop(place)
 
 
-def check_published_once(place: Place, undisturbed: Undisturbed) -> None:
+def check_published_once(place: Place, undisturbed: Undisturbed, what: str, tally: Tally) -> None:
     """One complete month and nothing beside it, all of it as in an undisturbed run."""
-    assert place.export() == undisturbed.export
+    export = place.export()
+    lost, doubled = compared(undisturbed.export.splitlines(), export.splitlines())
+    tally.add(what, undisturbed.name, "", 0, lost, doubled)
+    assert export == undisturbed.export
     assert place.results() == undisturbed.results
     assert place.strays() == []
     runs = place.rows()["runs"]
     assert Counter(run["state"] for run in runs if run["job"] == "month")["complete"] == 1
 
 
-def _lost(place: Place, finished: dict[tuple[int, int], object]) -> int:
+def _again(place: Place, finished: dict[tuple[int, int], object]) -> int:
+    """How many of these shards are not there any more as they were."""
     after = place.finished_shards()
     return sum(after.get(shard) != published_at for shard, published_at in finished.items())
 
@@ -200,40 +198,37 @@ def _met(place: Place, exitcode: int | None) -> str:
     return "between shards" if count * SHARD_USERS < USERS else "after its last shard"
 
 
-def killed_migrations(undisturbed: Undisturbed, kills: int, seed: int) -> Counter[str]:
+def killed_migrations(undisturbed: Undisturbed, kills: int, seed: int, tally: Tally) -> None:
     """Kill migrations; each leaves the old schema or the new one, and the next one ends."""
-    met: Counter[str] = Counter()
     for moment in drawn(undisturbed.migrating, kills, seed):
         place = undisturbed.places.new()
         process = place.interrupted(signal.SIGKILL, moment, UPGRADE)
         engine = open_engine(place.url)
         revision = schema.current(engine)
+        how = "ended" if process.exitcode == 0 else "killed"
+        tally.add("SIGKILL of a migration", undisturbed.name, f"{how} at {revision or 'no schema'}")
         assert revision in (None, schema.head()), "a migration is whole or not at all"
         assert place.end(UPGRADE) == 0, place.log()
         schema.check(engine)
         engine.dispose()
-        met[f"{'ended' if process.exitcode == 0 else 'killed'} at {revision or 'nothing'}"] += 1
         undisturbed.places.drop(place)
-    return met
 
 
-def killed_trainings(undisturbed: Undisturbed, kills: int, seed: int) -> Found:
+def killed_trainings(undisturbed: Undisturbed, kills: int, seed: int, tally: Tally) -> None:
     """Kill a month that begins with nothing, so that most kills meet its training."""
-    found = Found()
     place = undisturbed.places.new(undisturbed.bare)
     assert place.end(UPGRADE) == 0, place.log()
     for moment in moments(2 * kills, TRAINING_SECONDS, 1, seed):
         if isinstance(moment, float):
             process = place.interrupted(signal.SIGKILL, moment, RUN)
-            found.met[_met(place, process.exitcode)] += 1
+            tally.add("SIGKILL of training", undisturbed.name, _met(place, process.exitcode))
             place.wait_out_lease()
-    check_whole(place, undisturbed, found, RUN)
-    return found
+    check_whole(place, undisturbed, "SIGKILL of training", RUN, tally)
 
 
-def frozen_leaders(undisturbed: Undisturbed, times: int, seed: int) -> Counter[str]:
+def frozen_leaders(undisturbed: Undisturbed, times: int, seed: int, tally: Tally) -> None:
     """Freeze a leader, let another take over, thaw the first: one result, published once."""
-    met: Counter[str] = Counter()
+    what = "SIGSTOP of a leader, takeover, SIGCONT"
     for moment in drawn(undisturbed.scoring, times, seed):
         place = undisturbed.places.new(undisturbed.prepared)
         leader = place.interrupted(signal.SIGSTOP, moment, SCORE)
@@ -242,46 +237,41 @@ def frozen_leaders(undisturbed: Undisturbed, times: int, seed: int) -> Counter[s
         if leader.exitcode is None:
             os.kill(leader.pid, signal.SIGCONT)
             leader.join(LONGEST_SECONDS)
-        met[f"the other ended with {second}, the frozen one with {leader.exitcode}"] += 1
+        again = _again(place, finished) if second == 0 else 0
+        met = f"other ended {second}, thawed one {leader.exitcode}"
+        tally.add(what, undisturbed.name, met, doubled=again)
         if second == 0:
-            assert _lost(place, finished) == 0, "the frozen one has published"
+            assert again == 0, "the frozen one has published"
             assert leader.exitcode in (0, AWAY, BUSY), place.log()
         else:
             # Frozen while it writes, its lock on SQLite's file lasts as long as it does.
             assert (second, place.url[:6]) == (AWAY, "sqlite"), place.log()
             assert place.end(SCORE) == 0, place.log()
-        check_published_once(place, undisturbed)
+        check_published_once(place, undisturbed, what, tally)
         undisturbed.places.drop(place)
-    return met
 
 
 @pytest.mark.timeout(120)
-def test_a_month_killed_while_it_scores_ends_as_if_it_had_not_been(undisturbed):
-    found = killed_months(undisturbed, FEW, seed=time.time_ns())
-    assert (found.met.total(), found.lost) == (FEW, 0)
+def test_a_month_killed_while_it_scores_ends_as_if_it_had_not_been(undisturbed, tally):
+    assert killed_months(undisturbed, FEW, time.time_ns(), tally) == FEW
 
 
 @pytest.mark.timeout(120)
-def test_a_killed_migration_leaves_the_old_schema_or_the_new(undisturbed):
-    assert killed_migrations(undisturbed, FEW, seed=time.time_ns()).total() == FEW
+def test_a_killed_migration_leaves_the_old_schema_or_the_new(undisturbed, tally):
+    killed_migrations(undisturbed, FEW, time.time_ns(), tally)
 
 
 @pytest.mark.timeout(120)
-def test_a_frozen_leader_is_replaced_and_publishes_nothing(undisturbed):
-    assert frozen_leaders(undisturbed, 1, seed=time.time_ns()).total() == 1
+def test_a_frozen_leader_is_replaced_and_publishes_nothing(undisturbed, tally):
+    frozen_leaders(undisturbed, 1, time.time_ns(), tally)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3_600)
-def test_many_kills(undisturbed, request, capsys):
+@pytest.mark.timeout(7_200)
+def test_many_kills(undisturbed, tally):
+    tally.shown = True
     training, migrating, freezing = (max(1, KILLS // part) for part in (20, 5, 5))
-    scored = killed_months(undisturbed, max(1, KILLS - training - migrating), seed=1)
-    migrated = killed_migrations(undisturbed, migrating, seed=2)
-    trained = killed_trainings(undisturbed, training, seed=3)
-    frozen = frozen_leaders(undisturbed, freezing, seed=4)
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{request.node.callspec.id}\n  killed while scoring: {scored}\n"
-            f"  killed while training: {trained}\n  killed while migrating: {dict(migrated)}\n"
-            f"  frozen: {dict(frozen)}\n"
-        )
+    killed_months(undisturbed, max(1, KILLS - training - migrating), 1, tally)
+    killed_migrations(undisturbed, migrating, 2, tally)
+    killed_trainings(undisturbed, training, 3, tally)
+    frozen_leaders(undisturbed, freezing, 4, tally)

@@ -130,11 +130,12 @@ def test_the_table_names_every_route_and_its_role(shared):
     [route for route in ROUTES if route[:2] != ("POST", "/login")],
 )
 def test_a_route_serves_its_role_and_those_above(
-    web, tokens, flag_id, method, path, needed, address, role
+    web, tokens, flag_id, method, path, needed, address, role, tally
 ):
     headers = {} if role == NOBODY else bearer(tokens[role])
     answer = web.request(method, address.format(flag=flag_id), headers=headers)
     allowed = needed is None or (role != NOBODY and Role(role).covers(Role(needed)))
+    tally.add("route asked by a role", "sqlite", "served" if allowed else "refused")
     assert (answer.status_code not in REFUSED) == allowed
     if not allowed:
         assert answer.status_code == (401 if role == NOBODY else 403)
