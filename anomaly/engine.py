@@ -28,7 +28,7 @@ from anomaly.months import month_of
 from anomaly.panel import awake
 from anomaly.progress import SILENT
 from anomaly.reading import Reading, log_likelihood, read_with
-from anomaly.records import Band, Flag, UserMonth
+from anomaly.records import Band, Flag, UserMonth, steps_around
 from anomaly.scanning import scan_panel
 from anomaly.states import BIN_WIDTH, EVERYONE, HISTORY_BINS, States
 from anomaly.surprise import common_shock, deviations, take_off
@@ -104,16 +104,20 @@ class Scored:
         odd = _alone(self.model, self.reading, self.common, np.s_[:], np.s_[:])
         return np.asarray(np.abs(odd).argmax(-1), dtype=np.int16)
 
-    def band(self, user: str, metric: str) -> Band:
-        """Observed against expected of one user's metric, with its interval of 95 %."""
-        row, m = self.users.index(user), self.model.metrics.index(metric)
-        said = self.reading.forecast.at(row).metric(m)
-        known, links = self.panel.mask[row, :, m], self.model.links.only(m)
+    def band(self, flag: Flag) -> Band:
+        """Observed against expected of a flag's first metric, in it and beside it, with its interval of 95 %."""
+        row, m = (
+            self.users.index(flag.user_id),
+            self.model.metrics.index(flag.metrics.split(";")[0]),
+        )
+        steps = steps_around(self.times, flag.start, flag.end)
+        said = self.reading.forecast.at((row, steps)).metric(m)
+        known, links = self.panel.mask[row, steps, m], self.model.links.only(m)
         parts = [links.inverse(said.quantile(q))[:, 0] for q in (0.5, *explain.INTERVAL)]
         if links.hurdle[0]:
             parts = [np.where(np.isfinite(part), part, 0) for part in parts]
-        observed = np.where(known, self.panel.values[row, :, m], np.nan)
-        return Band(self.times, *(part.astype(np.float32) for part in (observed, *parts)))
+        observed = np.where(known, self.panel.values[row, steps, m], np.nan)
+        return Band(self.times[steps], *(part.astype(np.float32) for part in (observed, *parts)))
 
 
 def replay(

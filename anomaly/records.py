@@ -111,18 +111,14 @@ class Band:
                 f"{', '.join(str(line.shape) for line in lines)}. Give each one value a step."
             )
 
-    def around(self, start: dt.datetime, end: dt.datetime) -> Band:
-        """The steps of a flag [start, end) and, either side, three days or a dozen steps."""
-        first = np.searchsorted(self.times, start.timestamp(), side="right") - 1
-        last = np.searchsorted(self.times, end.timestamp(), side="left")
-        early = np.searchsorted(self.times, start.timestamp() - CONTEXT_SECONDS, side="left")
-        late = np.searchsorted(self.times, end.timestamp() + CONTEXT_SECONDS, side="left")
-        begin = max(0, min(int(early), int(first) - CONTEXT_STEPS))
-        stop = max(int(late), int(last) + CONTEXT_STEPS)
-        return Band(
-            self.times[begin:stop],
-            self.observed[begin:stop],
-            self.expected[begin:stop],
-            self.lower[begin:stop],
-            self.upper[begin:stop],
-        )
+
+def steps_around(times: NDArray[np.int64], start: dt.datetime, end: dt.datetime) -> slice:
+    """The steps of a flag [start, end) and, either side, three days or a dozen steps."""
+    first = np.searchsorted(times, start.timestamp(), side="right") - 1
+    last = np.searchsorted(times, end.timestamp(), side="left")
+    early = np.searchsorted(times, start.timestamp() - CONTEXT_SECONDS, side="left")
+    late = np.searchsorted(times, end.timestamp() + CONTEXT_SECONDS, side="left")
+    return slice(
+        max(0, min(int(early), int(first) - CONTEXT_STEPS)),
+        max(int(late), int(last) + CONTEXT_STEPS),
+    )

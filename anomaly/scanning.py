@@ -154,7 +154,6 @@ def _past(
 ) -> NDArray[np.float32]:
     """Counts of own evidence so far, a bin for each BIN_WIDTH."""
     bins = np.minimum((evidence / BIN_WIDTH).astype(np.int64), HISTORY_BINS - 1)
-    past = states.past.copy()
-    rows = np.broadcast_to(np.arange(len(past))[:, None], bins.shape)
-    np.add.at(past, (rows[known], bins[known]), np.float32(1))
-    return past
+    cells = (bins + HISTORY_BINS * np.arange(len(bins))[:, None])[known]
+    fresh = np.bincount(cells, minlength=states.past.size).reshape(states.past.shape)
+    return (states.past + fresh).astype(np.float32)

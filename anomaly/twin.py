@@ -184,12 +184,12 @@ def learn(
     cut = said.location + np.clip(middle - said.location, -CUT * said.spread, CUT * said.spread)
     size = np.where(active, cut, 0).astype(np.float32)
     squares = np.where(active, (cut - said.location) ** 2, 0).astype(np.float32)
-    rows = np.broadcast_to(np.arange(len(slot))[:, None], slot.shape)
-    sums = []
-    for sofar, now in ((state.seen, mask), (state.active, active), (state.size, size)):
-        total = sofar * fade
-        np.add.at(total, (rows, slot), now.astype(np.float32))
-        sums.append(total)
+    rows = np.arange(len(slot))
+    sums = [sofar * fade for sofar in (state.seen, state.active, state.size)]
+    for total, fresh in zip(sums, (mask, active, size), strict=True):
+        now = fresh.astype(np.float32, copy=False)
+        for step in range(slot.shape[1]):  # a step at a time: no user has two of it in one slot
+            total[rows, slot[:, step]] += now[:, step]
     lived = mask.any((1, 2))
     return replace(
         state,

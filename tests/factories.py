@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
-from anomaly.records import Band, Flag, UserMonth
+from anomaly.records import Band, Flag, UserMonth, steps_around
 from anomaly.store import Run, Store
 
 MONTH = "2026-03"
@@ -106,7 +106,9 @@ def month_of_flags() -> tuple[list[Flag], list[UserMonth], dict[str, Band]]:
         whole = band(seed, start=start, hours=hours, extra=extra)
         made = flag(user_id, whole, start=start, hours=hours, **changes)
         flags.append(made)
-        series[made.flag_id] = whole.around(made.start, made.end)
+        shown = steps_around(whole.times, made.start, made.end)
+        lines = (whole.times, whole.observed, whole.expected, whole.lower, whole.upper)
+        series[made.flag_id] = Band(*(line[shown] for line in lines))
 
     add("u007", 7, 265, 4, 400.0)
     add("u007", 7, 400, 30, 14.0, severity="medium", kind="shift", score=1.6, p_value=4e-5)

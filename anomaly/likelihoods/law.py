@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from scipy.special import log_expit
 
 if TYPE_CHECKING:
     from typing import Any
@@ -64,7 +63,7 @@ class Law(ABC):
         """
         said = self.ready(said)
         log_p, log_q = self.log_rates(said)
-        lower, upper = log_q - LOG_2, np.logaddexp(log_p, log_q - LOG_2)
+        lower, upper = log_q - LOG_2, np.log1p(np.exp(log_q) * np.float32(-0.5))
         # Mostly nothing happens, and a size is by far the dearest to tell of.
         below, above = self.size_tails(said.at(active), low[active], high[active])
         log_p, log_q = log_p[active], log_q[active]
@@ -106,7 +105,7 @@ class Law(ABC):
 
     def log_rates(self, said: Parameters) -> tuple[Floats, Floats]:
         """Log of P(something happens) and of P(nothing does)."""
-        return log_expit(said.active_logit), log_expit(-said.active_logit)
+        return log_rates(said.active_logit)
 
     @abstractmethod
     def size_tails(self, said: Parameters, low: Floats, high: Floats) -> tuple[Floats, Floats]:
@@ -124,6 +123,12 @@ class Law(ABC):
     @abstractmethod
     def size_quantile(self, said: Parameters, u: Floats) -> Floats:
         """The linked size below which it lies with probability u."""
+
+
+def log_rates(logit: Floats) -> tuple[Floats, Floats]:
+    """Log of a probability and of what it leaves of 1, from its logit."""
+    shared = np.log1p(np.exp(-np.abs(logit)))
+    return np.minimum(logit, 0) - shared, np.minimum(-logit, 0) - shared
 
 
 def log_difference(larger: Floats, smaller: Floats) -> Floats:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import betainc, betaln, log_expit, nbdtrik
+from scipy.special import betainc, betaln, gammainc, gammaincc, nbdtrik
 
-from anomaly.likelihoods.law import Law, Parameters, count_of
+from anomaly.likelihoods.law import Law, Parameters, count_of, log_rates
 
 if TYPE_CHECKING:
     from typing import Any
@@ -25,7 +25,10 @@ LEAST_EXCESS, MOST_EXCESS = 1e-4, 4.0  # of the log's variance: from nearly Pois
 MOST_LOCATION = 25.0
 LEAST_ABOVE = 0.02  # a mean size is held to be this far above 1: nearer, the law is stiff
 LEAST_MEAN = 1e-4
-NEWTON = 3  # steps that find the mean of the whole law from that of its positive part, to 11 digits
+NEWTON = 2  # steps that find the mean of the whole law from that of its positive part, to 7 digits
+MOST_ADDED = 32  # counts up to this are told of by adding probabilities up
+LEAST_LEFT = 1e-7  # of 1, where what was added has been taken off: less has lost its digits
+GAMMA_ERROR = 1e-4  # of a tail's log, for which large counts are taken to be gamma
 TINY = 1e-300
 
 
@@ -39,16 +42,16 @@ class HurdleNegativeBinomial(Law):
     def size_tails(self, said: Parameters, low: Floats, high: Floats) -> tuple[Floats, Floats]:
         """See Law."""
         del low
-        mean, r = shape(said)
-        y, some = count_of(high), _some(mean, r)
-        half = np.exp(_log_mass(y, mean, r)) / 2
-        share = np.minimum((betainc(y + 1, r, mean / (r + mean)) + half) / some, 1)
-        lower = 1 - share
-        few = share >= 0.5  # what is left of 1 has lost its digits there
-        y, half, some = y[few], half[few], some[few]
-        below = betainc(r[few], y, r[few] / (r[few] + mean[few])) - (1 - some)
-        lower[few] = (np.maximum(below, 0) + half) / some
-        return np.log(np.maximum(lower, TINY)), np.log(np.maximum(share, TINY))
+        y, mean, r = count_of(high), *shape(said)
+        lower, upper = np.empty_like(mean), np.empty_like(mean)
+        few = y <= MOST_ADDED
+        lower[few] = _added_up(y[few], mean[few], r[few])
+        upper[few] = 1 - lower[few]
+        many = ~few & (r * (r / np.minimum(mean, y)) ** 2 < GAMMA_ERROR)
+        lower[many], upper[many] = _by_gamma(y[many], mean[many], r[many])
+        left = ~(few | many) | (upper < LEAST_LEFT)
+        lower[left], upper[left] = _by_beta(y[left], mean[left], r[left])
+        return np.log(np.maximum(lower, TINY)), np.log(np.maximum(upper, TINY))
 
     def size_likelihood(self, said: Parameters, low: Floats, high: Floats) -> Floats:
         """See Law."""
@@ -85,9 +88,10 @@ class ZeroInflatedNegativeBinomial(HurdleNegativeBinomial):
         """See Law."""
         mean, r = shape(said)
         none = -r * np.log1p(mean / r)
-        log_p, most = log_expit(said.active_logit), np.log(-np.expm1(none))
+        log_p, log_q = log_rates(said.active_logit)
+        most = np.log(-np.expm1(none))
         capped = log_p > most
-        return np.where(capped, most, log_p), np.where(capped, none, log_expit(-said.active_logit))
+        return np.where(capped, most, log_p), np.where(capped, none, log_q)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def shape(said: Parameters) -> tuple[Floats, Floats]:
     r = (1 + np.sqrt(1 + 2 * excess)) / (2 * excess)
     positive = np.exp(middle + chance / 2 + 1 / (2 * r) + 1 / (12 * r**2))
     positive = np.maximum(positive, 1 + LEAST_ABOVE)
-    mean = near(positive)
+    mean = near(positive, r)
     for _ in range(NEWTON):  # positive = mean / P(Y > 0)
         some = _some(mean, r)
         slope = (some - mean * (1 - some) / (1 + mean / r)) / some**2
@@ -116,9 +120,12 @@ def shape(said: Parameters) -> tuple[Floats, Floats]:
     return mean, r
 
 
-def near(positive: Any) -> Any:
-    """About the mean of the whole law, from that of its positive part: where the search begins."""
-    return (positive - 1) * (1 + 1 / (1 + positive))
+def near(positive: Any, r: Any) -> Any:
+    """About the mean of the whole law, from that of its positive part: where the search begins. Right
+    in the limits of few and of many.
+    """
+    above, slope = positive - 1, 2 * r / (1 + r)
+    return above * (above + slope) / (above + 1)
 
 
 def _some(mean: Floats, r: Floats) -> Floats:
@@ -130,3 +137,45 @@ def _log_mass(y: Floats, mean: Floats, r: Floats) -> Floats:
     """Log of P(Y = y), y >= 1."""
     ways = -betaln(r, y + 1) - np.log(y + r)
     return np.asarray(ways - r * np.log1p(mean / r) - y * np.log1p(r / mean))
+
+
+def _added_up(y: Floats, mean: Floats, r: Floats) -> Floats:
+    """The mid-p tail below y given Y > 0, by recurrence over the counts from 1 to y: exact, for small y."""
+    order = np.argsort(-y.astype(np.int8), kind="stable")
+    r, share = r[order], (mean / (mean + r))[order]
+    none = np.exp(-r * np.log1p(mean[order] / r))
+    mass, total = none * r * share, np.zeros_like(r)
+    reached = np.cumsum(np.bincount(y.astype(np.int64), minlength=1)[::-1])[::-1]  # Y >= count
+    for count in range(1, len(reached)):
+        here, beyond = (
+            slice(0, reached[count]),
+            reached[count + 1] if count + 1 < len(reached) else 0,
+        )
+        total[:beyond] += mass[:beyond]
+        total[beyond : reached[count]] += mass[beyond : reached[count]] / 2
+        mass[here] *= share[here] * (r[here] + count) / (count + 1)
+    found = np.empty_like(total)
+    found[order] = total / (1 - none)
+    return found
+
+
+def _by_gamma(y: Floats, mean: Floats, r: Floats) -> tuple[Floats, Floats]:
+    """Mid-p tails of large counts given Y > 0: what a count adds to its gamma intensity is too little to
+    see (first term of the series of DiDonato & Morris 1992, whose second is within GAMMA_ERROR).
+    """
+    some, reached = _some(mean, r), (y + r / 2) * np.log1p(r / mean)
+    upper = np.minimum(gammaincc(r, reached) / some, 1)
+    lower = 1 - upper
+    low = lower < 0.5  # what is left of 1 has lost its digits there
+    below = gammainc(r[low], reached[low]) - (1 - some[low])
+    lower[low] = np.maximum(below, 0) / some[low]
+    return lower, upper
+
+
+def _by_beta(y: Floats, mean: Floats, r: Floats) -> tuple[Floats, Floats]:
+    """Mid-p tails of any count given Y > 0."""
+    some = _some(mean, r)
+    half = np.exp(_log_mass(y, mean, r)) / 2
+    upper = np.minimum((betainc(y + 1, r, mean / (r + mean)) + half) / some, 1)
+    below = np.maximum(betainc(r, y, r / (r + mean)) - (1 - some), 0)
+    return (below + half) / some, upper

@@ -177,7 +177,7 @@ def _negative_binomial(tf: Any, given: _Given) -> tuple[Any, Any, Any]:
         slope = (some - mean * none / (1 + mean / r)) / tf.square(some)
         return tf.maximum(mean - (mean / some - positive) / tf.stop_gradient(slope), nb.LEAST_MEAN)
 
-    mean = nb.near(tf.stop_gradient(positive))
+    mean = nb.near(tf.stop_gradient(positive), tf.stop_gradient(r))
     for _ in range(nb.NEWTON):  # only the last step has a gradient: it is the solution's
         mean = step(tf.stop_gradient(mean))
     none = -r * tf.math.log1p(mean / r)

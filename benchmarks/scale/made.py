@@ -1,7 +1,8 @@
 """Users by the hour, made in blocks, so that a hundred thousand fit a small memory.
 
 Every cell of users x hours x metrics is a row, zeros too. A user's behaviour depends on the seed, the
-user's number and the month alone, so that more users change nothing for those already there.
+user's number and the month alone, so that more users change nothing for those already there. Users of
+different blocks may share habits; what becomes of them in a month is each one's own.
 """
 
 from __future__ import annotations
@@ -58,13 +59,15 @@ class Block:
         )
 
 
-def block(number: int, month: Month, seed: int, *, incidents: bool) -> Block:
-    """The users of one block in one month."""
+def block(
+    number: int, month: Month, seed: int, *, incidents: bool, habits_of: int | None = None
+) -> Block:
+    """The users of one block in one month. habits_of: the block whose users' habits they have; their own."""
     first = number * BLOCK_USERS
     users = tuple(f"user-{first + place:07d}" for place in range(BLOCK_USERS))
     start, end = (int(when.timestamp()) for when in (month.start("UTC"), month.end("UTC")))
     times = np.arange(start, end, HOUR, dtype=np.int64)
-    habits = np.random.default_rng((seed, number))
+    habits = np.random.default_rng((seed, number if habits_of is None else habits_of))
     level = habits.lognormal(0, SPREAD, (BLOCK_USERS, 1, len(METRICS)))
     begins, length = (
         habits.integers(6, 12, (BLOCK_USERS, 1)),
@@ -89,17 +92,26 @@ def block(number: int, month: Month, seed: int, *, incidents: bool) -> Block:
 
 
 def write(
-    folder: Path, users: int, month: Month, seed: int, *, incidents: bool
+    folder: Path,
+    users: int,
+    month: Month,
+    seed: int,
+    *,
+    incidents: bool,
+    known: int | None = None,
 ) -> list[tuple[str, dt.datetime, dt.datetime]]:
     """A month of so many users (a multiple of BLOCK_USERS) as Parquet, a file for each block.
 
+    Args: known: users whose habits all others have, in turn, a multiple of BLOCK_USERS; None: each has
+        their own.
     Returns: who was attacked, from when, until when.
     """
     place = folder / f"month={month}"
     place.mkdir(parents=True, exist_ok=True)
     attacked = []
     for number in range(-(-users // BLOCK_USERS)):
-        made = block(number, month, seed, incidents=incidents)
+        like = None if known is None else number % (known // BLOCK_USERS)
+        made = block(number, month, seed, incidents=incidents, habits_of=like)
         rows = GROUP_USERS * len(made.times) * len(METRICS)
         pq.write_table(made.table(), place / f"part-{number:05d}.parquet", row_group_size=rows)
         for user in np.flatnonzero(made.odd.any(1)):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipelines.services import Services
 
 HISTORY, MONTH = (Month.parse("2026-01"), Month.parse("2026-02")), Month.parse("2026-03")
-KNOWN_USERS = 500  # users whose history is made; others begin with one of their states
+KNOWN_USERS = 500  # whose history is made; others have the habits and state of one of these
 SEED = 1
 
 
@@ -58,14 +58,17 @@ def lay(folder: Path, users: int, *, url: str | None, steps: int, workers: int) 
 
 def add_month(world: World) -> World:
     """The month that is scored, of all users."""
-    attacked = made.write(world.folder / "rows", world.users, MONTH, SEED, incidents=True)
+    attacked = made.write(
+        world.folder / "rows", world.users, MONTH, SEED, incidents=True, known=KNOWN_USERS
+    )
     return World(world.folder, world.users, attacked)
 
 
 def learn(services: Services, users: int) -> None:
     """Train on history, bring its users' states up to the month, and give everyone else one of them."""
+    from pipelines.executors.local import Threads  # noqa: PLC0415
     from pipelines.jobs.ingest import ingest_source  # noqa: PLC0415 (TensorFlow comes along)
-    from pipelines.jobs.reading import calendar_of, people_before  # noqa: PLC0415
+    from pipelines.jobs.reading import Known, calendar_of, people_before  # noqa: PLC0415
     from pipelines.jobs.states import Memory  # noqa: PLC0415
     from pipelines.jobs.train import train_and_register  # noqa: PLC0415
 
@@ -73,10 +76,11 @@ def learn(services: Services, users: int) -> None:
     model = train_and_register(services, MONTH)
     people = people_before(services, MONTH.start(services.timezone))
     states = services.store.states
-    memory = Memory(services, states, model, MONTH, calendar_of(services), people)
-    memory.prepare(people.users)
+    known = Known(people, calendar_of(services))
+    Memory.open(services, None, model, MONTH, known).prepare(Threads(1, 1), people.users)
     before = str(MONTH.previous())
-    kept = list(states.read(model.version, before).values())
+    blobs = states.read(model.version, before)
+    kept = [blobs[user] for user in people.users]
     others = [f"user-{number:07d}" for number in range(KNOWN_USERS, users)]
     for first in range(0, len(others), 5_000):
         some = others[first : first + 5_000]

@@ -70,12 +70,7 @@ class Scoring:
             self.services.configuration,
         )
         states = dict(zip(users, scored.states.pack(), strict=True)) if self.closed else {}
-        bands = {
-            flag.flag_id: scored.band(flag.user_id, flag.metrics.split(";")[0]).around(
-                flag.start, flag.end
-            )
-            for flag in scored.flags
-        }
+        bands = {flag.flag_id: scored.band(flag) for flag in scored.flags}
         return Scored(
             ShardResult(scored.flags, scored.user_months, states, bands),
             laid.rows,

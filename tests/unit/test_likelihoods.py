@@ -144,6 +144,32 @@ def test_negative_binomials_agree_with_scipy(name, location, spread):
     assert upper.min() == LOG_TINY or upper.min() < -20
 
 
+def test_whichever_way_tails_of_counts_are_worked_out_they_agree_with_the_beta_function():
+    """Few by recurrence, many by a gamma law, the rest by the incomplete beta function itself."""
+    random, size = np.random.default_rng(0), 20_000
+    r = np.exp(random.uniform(np.log(0.5), np.log(1e4), size))
+    mean = np.exp(random.uniform(np.log(1e-2), np.log(1e7), size))
+    y = np.round(random.negative_binomial(r, r / (r + mean)) * np.exp(random.normal(0, 1, size)))
+    y = np.maximum(y, 1)
+    told = said(0, 1, size=size)
+    shaped = negative_binomial.Counting(
+        *(part[:, 0] for part in (told.active_logit, told.location, told.spread)), mean, r
+    )
+    found = LAWS["hurdle-negative-binomial"].size_tails(shaped, np.log(y - 0.5), np.log(y + 0.5))
+    some = stats.nbinom.sf(0, r, r / (r + mean))
+    half = stats.nbinom.pmf(y, r, r / (r + mean)) / 2
+    above = (stats.nbinom.sf(y, r, r / (r + mean)) + half) / some
+    below = (np.maximum(stats.nbinom.cdf(y - 1, r, r / (r + mean)) - (1 - some), 0) + half) / some
+    for tail, wanted in zip(found, (below, above), strict=True):
+        told_of = wanted > np.exp(float(LOG_TINY))
+        wrong = np.abs(tail[told_of] - np.log(wanted[told_of]))
+        clear = wanted[told_of] > 1e-9  # the reference itself loses digits below
+        assert wrong[clear].max() < 2 * negative_binomial.GAMMA_ERROR
+        assert wrong.max() < 0.01
+    assert (y <= negative_binomial.MOST_ADDED).sum() > size / 10
+    assert (r * (r / np.minimum(mean, y)) ** 2 < negative_binomial.GAMMA_ERROR).sum() > size / 10
+
+
 @pytest.mark.parametrize(
     ("location", "spread"), [(-0.14, 0.27), (0.0, 1.0), (2.0, 3.0), (9.0, 0.01)]
 )
