@@ -181,11 +181,11 @@ def cross_fitted(
 def joined_evidence(
     deviations: NDArray[np.float32], courses: NDArray[np.float32], judged: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """The mean of three answers, (users, steps): how far from its forecast a step lies, how unlike its
-    past the window is as it is, and how unlike less its mean; the first alone for users whose past
-    says nothing yet.
+    """The mean over scales, (users, steps): how far from its forecast a step lies is the shortest of them,
+    how unlike its past each length is are the others; the first alone for users whose past says
+    nothing yet.
     """
-    mean = (deviations + WAYS * courses) / np.float32(1 + WAYS)
+    mean = (deviations + len(LENGTHS) * courses) / np.float32(1 + len(LENGTHS))
     return np.where(judged[:, None], mean, deviations).astype(np.float32)
 
 

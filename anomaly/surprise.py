@@ -75,5 +75,10 @@ def common_shock(deviation: NDArray[np.float32], present: NDArray[np.bool_]) -> 
 
 
 def take_off(deviation: NDArray[np.float32], common: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Deviations less the common shock (steps, metrics); what is unknown stays 0."""
-    return np.where(deviation != 0, deviation - common, 0).astype(np.float32)
+    """Deviations less what the common shock (steps, metrics) explains of them: down to 0, never past it.
+
+    A holiday explains who does little; it does not make odd who was never there on such a day, whom
+    a shock taken off in full would show as far too busy. What is unknown stays 0.
+    """
+    explained = np.clip(deviation, np.minimum(common, 0), np.maximum(common, 0))
+    return np.asarray(deviation - explained, dtype=np.float32)
