@@ -234,7 +234,7 @@ def _calibrated(
         usual, looks = _windows(blank, history, joint, known, start, split)
         tails = _tails(looks, known[later])
         advance(1)
-        evidence = _cross_fitted(looks, known[later], blank.lengths, blank.looking.combine)
+        evidence = _cross_fitted(looks, known[later], blank)
         boundary = choose_boundary(settings.threshold, evidence, known[later], history.grid.step)
         if blank.looking.courses:
             evidence, boundary = _with_courses(
@@ -403,8 +403,7 @@ def _tails(looks: NDArray[np.float32], known: NDArray[np.bool_]) -> tuple[tuple[
 def _cross_fitted(
     looks: NDArray[np.float32],
     known: NDArray[np.bool_],
-    lengths: Sequence[int],
-    combine: scan.Combine,
+    model: Model,
 ) -> NDArray[np.float32]:
     """Evidence of later history, (users, steps), each part judged by tails fitted to the others.
 
@@ -424,7 +423,7 @@ def _cross_fitted(
         at = np.ix_(inside.any(1), inside.any(0))
         surprise[at] = scan.surprises(looks[at], tails)
     surprise[~known] = 0
-    return scan.evidence(surprise, lengths, combine)
+    return scan.evidence(surprise, model.lengths, model.step, model.looking.combine)
 
 
 def _central(odds: NDArray[np.float32]) -> CentralMap:

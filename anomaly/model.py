@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-FORMAT = 3  # rises when files written by an older version can no longer be read
+FORMAT = 4  # rises when files written by an older version can no longer be read
 JSON_FILE, ARRAYS_FILE, ONNX_FILE = "model.json", "arrays.npz", "network.onnx"
 
 

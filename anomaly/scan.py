@@ -33,6 +33,7 @@ STEP_CUT = np.float32(6.0)  # deviations of a step beyond which more says nothin
 SUM_CUT = np.float32(12.0)  # the same of a window's sum
 MOST_SURPRISE = np.float32(15.0)  # 1e-15: beyond it one window says nothing more
 FINE_STEP = 1_800  # seconds; finer grids are read in other lengths
+FALL = 0.25  # people live by the day: the root by which shorter and longer windows count less
 LOUD, STEADY = 0, 1  # the two ways of looking
 VIEWS = 2
 
@@ -84,6 +85,17 @@ def window_lengths(step: int) -> tuple[int, ...]:
     if step < FINE_STEP:  # a fine grid is read for faults of minutes, not for habits of days
         spans = [step, 4 * step, 16 * step, 3_600, 4 * 3_600]
     return tuple(sorted({max(1, span // step) for span in spans}))
+
+
+def length_weights(step: int, lengths: Sequence[int]) -> NDArray[np.float32]:
+    """What each length counts for in the mean, (lengths,), in all 1.
+
+    Most counts a window of a day: shorter ones hold less of what somebody does, longer ones are spread
+    over days that had no part in it. Fine grids are of machines, and all lengths count alike there.
+    """
+    ratio = np.array(lengths) * step / DAY_SECONDS
+    weight = np.minimum(ratio, 1 / ratio) ** (FALL if step >= FINE_STEP else 0)
+    return np.asarray(weight / weight.sum(), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,22 +216,25 @@ def surprises(looks: NDArray[np.float32], maps: Sequence[Sequence[TailMap]]) -> 
 
 
 def evidence(
-    surprise: NDArray[np.float32], lengths: Sequence[int], combine: Combine = "mean"
+    surprise: NDArray[np.float32], lengths: Sequence[int], step: int, combine: Combine = "mean"
 ) -> NDArray[np.float32]:
     """The mean over ways and lengths of the most surprising window that covers each step.
 
-    Args: surprise (users, steps, VIEWS, lengths) of the windows that end at each step. combine:
-        'highest' takes the highest in place of the mean; 'loud' and 'steady' are one way alone.
+    Args: surprise (users, steps, VIEWS, lengths) of the windows that end at each step. step: seconds.
+        combine: 'highest' takes the highest in place of the mean; 'loud' and 'steady' are one way alone.
     Returns: (users, steps) float32.
     """
     users, steps, views, _ = surprise.shape
     chosen = {"loud": [LOUD], "steady": [STEADY]}.get(combine, list(range(views)))
+    weights = length_weights(step, lengths) / np.float32(len(chosen))
     total = np.zeros((users, steps), dtype=np.float32)
     for view in chosen:
         for index, length in enumerate(lengths):
             found = covered(surprise[:, :, view, index], length)
-            total = np.maximum(total, found) if combine == "highest" else total + found
-    return total if combine == "highest" else total / np.float32(len(chosen) * len(lengths))
+            total = (
+                np.maximum(total, found) if combine == "highest" else total + weights[index] * found
+            )
+    return total
 
 
 def covered(surprise: NDArray[np.float32], length: int) -> NDArray[np.float32]:

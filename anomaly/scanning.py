@@ -125,7 +125,7 @@ def scan_panel(
         surprise[at] = scan.surprises(looks, model.tails)
         own = chunk.after
     surprise[~known] = 0
-    evidence = scan.evidence(surprise, lengths, model.looking.combine)
+    evidence = scan.evidence(surprise, lengths, grid.step, model.looking.combine)
     by_course, courses = np.zeros_like(evidence), states.courses
     if model.looking.courses:
         by_course, judged, courses = shapes.scan_courses(course, courses)

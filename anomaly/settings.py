@@ -325,7 +325,9 @@ class ScanSettings(Section):
     own_history: bool = Field(
         True, description="Windows are set against the user's own; false: against everyone's alone."
     )
-    common_shock: bool = Field(True, description="What hits everyone in a step explains deviations.")
+    common_shock: bool = Field(
+        True, description="What hits everyone in a step explains deviations."
+    )
     combine: Literal["mean", "highest", "loud", "steady"] = Field(
         "mean",
         description="Evidence of a step: the mean over ways and lengths, the highest, or one way alone.",

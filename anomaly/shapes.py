@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     ]  # ends, and windows as numbers
     _Judge = Callable[["_Known", _Numbered, int], NDArray[np.float32]]
 
-LENGTHS = (4, 16, 64, 256)  # steps, whatever a step is: scales four times as long as the one before
+LENGTHS = (4, 8, 16, 32, 64, 128, 256)  # steps, whatever a step is: each twice the one before
 LONGEST = LENGTHS[-1]
 POINTS = 32  # a longer window is read as so many means
 NUMBERS = 64  # of a window; more are projected to so many, which keeps distances (Johnson & Lindenstrauss 1984)

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-QUANTILES = np.arange(0.1, 0.81, 0.1)  # above them lie the incidents that history holds
+QUANTILES = np.arange(0.05, 0.71, 0.05)  # above them lie the incidents that history holds
 LEAST_SCALE = 0.05
 LEAST_SEEN = 0.5  # of a block's steps; what was seen for less has had less chance to be high
 

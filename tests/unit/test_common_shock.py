@@ -17,9 +17,7 @@ from anomaly.surprise import common_shock, take_off
     ],
 )
 def test_a_deviation_is_explained_down_to_nothing_and_no_further(deviation, common, left):
-    found = take_off(
-        np.full((1, 1, 1), deviation, np.float32), np.full((1, 1), common, np.float32)
-    )
+    found = take_off(np.full((1, 1, 1), deviation, np.float32), np.full((1, 1), common, np.float32))
     assert found.item() == pytest.approx(left)
 
 

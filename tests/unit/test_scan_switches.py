@@ -69,7 +69,17 @@ def test_what_hits_everyone_is_left_in_only_where_asked(history, usual):
 def test_ways_are_combined_as_named():
     surprise = np.array([[[[1.0, 3.0], [2.0, 6.0]]]], np.float32)
     found = {
-        way: scan.evidence(surprise, (1, 1), way).item()
+        way: scan.evidence(surprise, (1, 1), 86_400, way).item()
         for way in ("mean", "highest", "loud", "steady")
     }
     assert found == {"mean": 3.0, "highest": 6.0, "loud": 2.0, "steady": 4.0}
+
+
+def test_a_day_counts_most_and_machines_have_no_days():
+    hourly = scan.length_weights(3_600, scan.window_lengths(3_600))
+    daily = scan.length_weights(86_400, scan.window_lengths(86_400))
+    fine = scan.length_weights(300, scan.window_lengths(300))
+    assert hourly.argmax() == 2
+    assert (np.diff(daily) < 0).all()
+    assert np.ptp(fine) == 0
+    assert [weights.sum() for weights in (hourly, daily, fine)] == pytest.approx([1, 1, 1])

@@ -46,7 +46,7 @@ def test_a_change_of_course_stands_out_wherever_it_lies(at):
     assert evidence[0, at - 60 : at].max() > 2 * np.delete(
         evidence[0], np.r_[max(0, at - 60 - LONGEST) : min(768, at + LONGEST)]
     ).max(initial=0)
-    assert abs(int(evidence[0].argmax()) - (at - 30)) < LENGTHS[2]
+    assert abs(int(evidence[0].argmax()) - (at - 30)) < LENGTHS[4]
 
 
 def test_a_new_level_stands_out_too():

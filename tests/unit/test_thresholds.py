@@ -26,7 +26,7 @@ def noise(users: int, steps: int, lengths=(1, 6, 24, 72, 168), seed: int = 0) ->
         drawn = rng.standard_normal((users, steps + lead), dtype=np.float32)
         sums = scan.window_sums(drawn[:, :lead, None], drawn[:, lead:, None], lengths)[:, :, 0]
         surprise[:, :, view] = -log_ndtr(-sums / np.sqrt(np.array(lengths))) / np.log(10)
-    return scan.evidence(surprise, lengths)
+    return scan.evidence(surprise, lengths, 3_600)
 
 
 def clusters(evidence: np.ndarray, level: float) -> int:
