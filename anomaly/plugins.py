@@ -1,4 +1,4 @@
-"""What others add, found by entry points: a source, a threshold, a likelihood, a cell, a calendar.
+"""What others add, found by entry points: a source, a threshold, a likelihood, a cell, a calendar, a notifier.
 
 A package names its class under the group `anomaly.KIND` of its entry points; the settings name the entry
 point. Nothing is imported until it is named there.
@@ -15,7 +15,7 @@ from anomaly.exceptions import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Kind = Literal["sources", "thresholds", "likelihoods", "cells", "calendars"]
+Kind = Literal["sources", "thresholds", "likelihoods", "cells", "calendars", "notifiers"]
 
 OURS = (EntryPoint("prometheus", "anomaly.sources.prometheus:PrometheusReader", "anomaly.sources"),)
 

@@ -7,12 +7,14 @@ import re
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import apprise
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
+from anomaly import plugins
 from anomaly.exceptions import SettingsError
 
 if TYPE_CHECKING:
@@ -33,6 +35,14 @@ class Channel:
 
     name: str
     url: str = field(repr=False)
+
+
+class Notifier(Protocol):
+    """A kind of address of one's own, made from the address; see docs/extending.md."""
+
+    def send(self, title: str, body: str) -> None:
+        """Send plain text. What it raises is why it was not taken; it is then tried again."""
+        ...
 
 
 def channels(entries: Sequence[str]) -> list[Channel]:
@@ -64,14 +74,9 @@ def deliver(channel: Channel, message: Message, sleep: Callable[[float], None]) 
 
     Args: sleep: waits so many seconds.
     Returns: None if it was taken, else why not, without the address' secrets.
-    Raises: SettingsError if apprise does not know such an address.
+    Raises: SettingsError if neither an extension nor apprise knows such an address.
     """
-    sender = apprise.Apprise()
-    if not sender.add(channel.url):
-        raise SettingsError(
-            f"[notify] urls: apprise cannot read the address of {channel.name!r}. See its page of "
-            "this kind of address, and write special letters of passwords as %XX."
-        )
+    send = _sender(channel)
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential(FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS),
@@ -79,10 +84,34 @@ def deliver(channel: Channel, message: Message, sleep: Callable[[float], None]) 
         retry_error_callback=_last,
         sleep=sleep,
     )
-    return retrying(_attempt, sender, channel, message)
+    return retrying(send, message)
 
 
-def _attempt(sender: apprise.Apprise, channel: Channel, message: Message) -> str | None:
+def _sender(channel: Channel) -> Callable[[Message], str | None]:
+    """What sends to a channel and says why it was not taken: an extension of this kind, or apprise."""
+    kind = channel.url.partition("://")[0]
+    if kind in plugins.names("notifiers"):
+        notifier: Notifier = plugins.load("notifiers", kind)(channel.url)
+        return partial(_by_extension, notifier, channel)
+    sender = apprise.Apprise()
+    if not sender.add(channel.url):
+        raise SettingsError(
+            f"[notify] urls: apprise cannot read the address of {channel.name!r}. See its page of "
+            "this kind of address, and write special letters of passwords as %XX."
+        )
+    return partial(_by_apprise, sender, channel)
+
+
+def _by_extension(notifier: Notifier, channel: Channel, message: Message) -> str | None:
+    try:
+        notifier.send(message.title, message.body)
+    except Exception as error:  # noqa: BLE001  (anything may happen in somebody else's module)
+        said = f"{type(error).__name__}: {error}"
+        return without_secrets(said, channel.url)[:LONGEST_REASON]
+    return None
+
+
+def _by_apprise(sender: apprise.Apprise, channel: Channel, message: Message) -> str | None:
     with _overheard() as said:
         sent = sender.notify(
             body=message.body, title=message.title, body_format=apprise.NotifyFormat.TEXT

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from anomaly import plugins
 from anomaly.exceptions import SettingsError
 from anomaly.feedback import Suppression
 from anomaly.notify.channels import Channel, channels, deliver, without_secrets
@@ -43,6 +44,26 @@ def services(sqlite_url, tmp_path, webhook):
     made = told_by(sqlite_url, tmp_path, webhook.url)
     publish_month(made.store)
     return made
+
+
+def test_an_extension_that_fails_is_tried_again_and_gives_no_secret_away(monkeypatch):
+    tried = []
+
+    class Broken:
+        def __init__(self, address: str) -> None:
+            self.address = address
+
+        def send(self, title: str, body: str) -> None:
+            tried.append((title, body))
+            raise RuntimeError(f"{self.address} hung up")
+
+    monkeypatch.setattr(plugins, "names", lambda kind: ("bell",) if kind == "notifiers" else ())
+    monkeypatch.setattr(plugins, "load", lambda kind, name: Broken)
+    why = deliver(
+        Channel("bell", f"bell://host/{SECRET}"), Message("title", "body"), lambda _: None
+    )
+    assert why == "RuntimeError: bell://host/*** hung up"
+    assert tried == [("title", "body")] * 3
 
 
 def test_a_month_and_what_is_urgent_are_told_once(services, webhook):

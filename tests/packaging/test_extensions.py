@@ -31,6 +31,9 @@ truncate_steps = 24
 [threshold]
 kind = "highest-ever"
 options = { margin = 0.1 }
+
+[notify]
+urls = ["board://{folder}/board.txt"]
 """
 
 
@@ -49,7 +52,9 @@ def door_log() -> str:
 @pytest.mark.timeout(600)
 def test_one_of_each_is_installed_named_in_the_settings_and_used(repository, tmp_path):
     installed = install(tmp_path, repository, repository / "examples" / "extensions")
-    (installed.folder / "anomaly.toml").write_text(SETTINGS)
+    (installed.folder / "anomaly.toml").write_text(
+        SETTINGS.replace("{folder}", str(installed.folder))
+    )
     (installed.folder / "doors.txt").write_text(door_log())
     installed.anomaly("db", "upgrade")
     assert "door-log" in installed.anomaly("check").stdout
@@ -61,3 +66,5 @@ def test_one_of_each_is_installed_named_in_the_settings_and_used(repository, tmp
     listed = installed.anomaly("models", "list", COLUMNS="200").stdout
     assert "minimal" in listed
     assert "logistic-narrow" in listed
+    installed.anomaly("notify", "test")
+    assert "Messages to board arrive here." in (installed.folder / "board.txt").read_text()
