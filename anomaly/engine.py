@@ -25,12 +25,14 @@ from anomaly.exceptions import DataError, ShapeError
 from anomaly.fitting import fit
 from anomaly.model import Model
 from anomaly.months import month_of
-from anomaly.panel import awake
+from anomaly.panel import DAY_SECONDS, awake
+from anomaly.peers import EVERYONE, Company, Peering
 from anomaly.progress import SILENT
 from anomaly.reading import Reading, log_likelihood, read_with
 from anomaly.records import Band, Flag, UserMonth, steps_around
+from anomaly.risk import Risk, alone
 from anomaly.scanning import scan_panel
-from anomaly.states import BIN_WIDTH, EVERYONE, HISTORY_BINS, States
+from anomaly.states import BIN_WIDTH, HISTORY_BINS, States
 from anomaly.surprise import common_shock, deviations, take_off
 from anomaly.trial import Showing, found_among
 
@@ -60,8 +62,8 @@ __all__ = [
 LEAST_P = 1e-15
 BELOW = np.float32(0.999)  # a step outside every flag stays below the boundary ...
 CLOSE = np.float32(0.9)  # ... and from here on only comes closer to it
-CONFIDENT_DAYS = 28.0
-LEAST_PEERS = 4  # others in a cohort of five
+CONFIDENT_DAYS = 28.0  # of history, of a user as of the model: two thirds of what can be known
+BY_HABIT = Peering()  # nobody was put into a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,14 @@ class Reference:
     """What happened to everyone, from a fixed sample of users.
 
     times: (steps,) seconds UTC. common: (steps, 2 metrics) shock to take off. evidence: (users,
-    steps) and cohort (users,) to compare with. states: of the sample, at the end.
+    steps) and company to compare with. states: of the sample, at the end.
     """
 
     times: NDArray[np.int64]
     users: tuple[str, ...]
     common: NDArray[np.float32]
     evidence: NDArray[np.float32]
-    cohort: NDArray[np.int16]
+    company: Company
     states: States
 
 
@@ -98,6 +100,7 @@ class Scored:
     reading: Reading
     model: Model
     common: NDArray[np.float32]
+    company: Company
 
     def top_metric(self) -> NDArray[np.int16]:
         """The metric furthest from what was expected of it alone, (users, steps), by its position."""
@@ -105,19 +108,28 @@ class Scored:
         return np.asarray(np.abs(odd).argmax(-1), dtype=np.int16)
 
     def band(self, flag: Flag) -> Band:
-        """Observed against expected of a flag's first metric, in it and beside it, with its interval of 95 %."""
+        """Observed against expected of a flag's first metric, in it and beside it, with its interval of
+        95 % and what the peers did.
+        """
         row, m = (
             self.users.index(flag.user_id),
             self.model.metrics.index(flag.metrics.split(";")[0]),
         )
         steps = steps_around(self.times, flag.start, flag.end)
-        said = self.reading.forecast.at((row, steps)).metric(m)
+        said, twin = (
+            words.at((row, steps)).metric(m) for words in (self.reading.forecast, self.reading.twin)
+        )
         known, links = self.panel.mask[row, steps, m], self.model.links.only(m)
-        parts = [links.inverse(said.quantile(q))[:, 0] for q in (0.5, *explain.INTERVAL)]
-        if links.hurdle[0]:
-            parts = [np.where(np.isfinite(part), part, 0) for part in parts]
         observed = np.where(known, self.panel.values[row, steps, m], np.nan)
-        return Band(self.times[steps], *(part.astype(np.float32) for part in (observed, *parts)))
+        own = float(self.panel.values[row, self.panel.mask[row, :, m], m].max(initial=0.0))
+        most = explain.most(twin, links, max(float(self.company.highest[m]), own))
+        expected, lower, upper = (
+            links.inverse(np.minimum(said.quantile(q), most))[:, 0].astype(np.float32)
+            for q in (0.5, *explain.INTERVAL)
+        )
+        drawn = self.company.lines.get(self.user_months[row].cohort)
+        peers = None if drawn is None else (drawn[0, steps, m], drawn[1, steps, m])
+        return Band(self.times[steps], observed.astype(np.float32), expected, lower, upper, peers)
 
 
 def replay(
@@ -142,10 +154,17 @@ def reference(
     states: States,
     calendar: CalendarContext,
     progress: Progress = SILENT,
+    peering: Peering = BY_HABIT,
+    *,
+    lines: bool = False,
 ) -> Reference:
-    """Read a sample of users as a reference for all: its common shock, evidence and cohorts."""
+    """Read a sample of users as a reference for all: its common shock, evidence and peer groups.
+
+    Args: peering: who was put into which group. lines: whether to keep what groups did, for plots.
+    """
     _check(model, panel, states)
-    cohort, common, evidence = states.cohort, [], []
+    company = Company.of(model, panel, states, peering, lines=lines)
+    common, evidence = [], []
     with progress.track("reading the reference", len(panel.grid)) as advance:
         for first, last in months_of(model, panel):
             part = panel.between(first, last)
@@ -158,7 +177,7 @@ def reference(
         panel.users,
         np.concatenate(common),
         np.concatenate(evidence, axis=1),
-        cohort,
+        company,
         states,
     )
 
@@ -231,12 +250,13 @@ def _common(given: Reference, panel: Panel) -> NDArray[np.float32]:
 
 def score(
     model: Model, panel: Panel, states: States, reference: Reference, month: str,
-    calendar: CalendarContext, configuration: str,
+    calendar: CalendarContext, configuration: str, peering: Peering = BY_HABIT,
 ) -> Scored:  # fmt: skip
     """Score a month, or the part of it that is over.
 
     Args: panel: the month's steps; states: at the month's start; reference: of the same steps.
         configuration: hash of the settings that shape a result, part of each flag's id.
+        peering: who was put into which peer group.
     """
     _check(model, panel, states)
     reading, after = read_with(model, panel, states, calendar)
@@ -257,6 +277,7 @@ def score(
         known,
         month,
         configuration,
+        peering,
     )
     scores, p_values = _scores(model, evidence, known)
     flags: list[Flag] = []
@@ -275,6 +296,7 @@ def score(
     return Scored(
         panel.users, panel.grid.times, panel.present, scores, p_values, flags, months,
         _settled(model, scanned.states), panel, reading, model, common[:, :metrics],
+        reference.company,
     )  # fmt: skip
 
 
@@ -342,6 +364,7 @@ class _Month:
     known: NDArray[np.bool_]
     month: str
     configuration: str
+    peering: Peering
     stories: dict[tuple[int, int, int], explain.Story] = field(default_factory=dict)
 
     def judged(self, evidence: float) -> tuple[float, float]:
@@ -359,7 +382,7 @@ class _Month:
         )
         return explain.size_of(
             metric, self.model.specs[metric], self.panel.values[at], self.panel.mask[at], part,
-            self.model.links, seed,
+            self.model.links, seed, float(self.reference.company.highest[metric]),
         )  # fmt: skip
 
     def story(self, row: int, window: flagging.Window) -> explain.Story:
@@ -429,8 +452,8 @@ class _Month:
             observed=story.size.observed, expected=story.size.expected, lower=story.size.lower,
             upper=story.size.upper,
             explanation=explain.sentence(
-                user, story, self.model.specs, start, end, self.model.timezone, compared, self._peers(row)[0],
-                continues,
+                user, story, self.model.specs, start, end, self.model.timezone, compared,
+                self._peers(row).name, continues,
             ),
             self_percentile=compared.self_percentile, peer_percentile=compared.peer_percentile,
             all_percentile=compared.all_percentile, peer_count=compared.peer_count, continues=continues,
@@ -455,21 +478,42 @@ class _Month:
             others[place] = False
         return others
 
-    def _peers(self, row: int) -> tuple[str, NDArray[np.bool_]]:
-        """The name of the user's peer group and who of the reference is in it."""
-        others = self._others(row)
+    def _peers(self, row: int) -> _Peers:
+        """The user's peer group, and who of the reference is in it."""
+        user, others = self.panel.users[row], self._others(row)
         cohort = int(self.states.cohort[row])
-        mates = others & (self.reference.cohort == cohort)
-        if cohort == EVERYONE or mates.sum() < LEAST_PEERS:
-            return cohorts.name_of(EVERYONE), others
-        return cohorts.name_of(cohort), mates
+        wanted = self.peering.name(user, cohort)
+        mates = others & (self.reference.company.names == wanted)
+        if wanted == EVERYONE:
+            days = float(self.states.twin.days[row])
+            new = len(self.model.centres) and days < cohorts.LEAST_DAYS
+            why = "too little is known of this user's habits" if new else "there are no groups"
+            return _Peers(EVERYONE, others, why)
+        if mates.sum() < self.peering.least - 1:
+            why = f"{wanted} has fewer than {self.peering.least} members here"
+            return _Peers(EVERYONE, others, why)
+        placed = self.peering.placed.get(user)
+        return _Peers(
+            wanted, mates, placed.why if placed else f"habits: {self._cohorts_told[cohort]}"
+        )
+
+    @cached_property
+    def _cohorts_told(self) -> list[str]:
+        """What sets each cohort that was found apart from everyone."""
+        by_hour = self.model.step < DAY_SECONDS
+        return [cohorts.told(one, self.model.metrics, by_hour) for one in self.model.centres]
+
+    @cached_property
+    def _habits(self) -> NDArray[np.float32]:
+        """The habits of the panel's users when the month begins."""
+        return cohorts.habits(self.states.twin, self.model.prior, self.model.centre_scale)
 
     def compared(self, row: int, first: int, last: int, evidence: float) -> explain.Compared:
         """The evidence among own past, peers and everyone in the same hours."""
         past = self.states.past[row].astype(np.float64)
         bin_of = min(int(evidence / BIN_WIDTH), HISTORY_BINS - 1)
         own = 100 * past[:bin_of].sum() / past.sum() if past.sum() else 50.0
-        _, mates = self._peers(row)
+        mates = self._peers(row).mates
         whole = (first, last) == (0, len(self.panel.grid))
         highest = (
             self._highest if whole else self.reference.evidence[:, first:last].max(1, initial=0.0)
@@ -504,36 +548,61 @@ class _Month:
         present: NDArray[np.bool_],
     ) -> UserMonth:
         """How far the user's month was from normal. own: its flags."""
-        user = self.panel.users[row]
-        name, mates = self._peers(row)
+        user, peers = self.panel.users[row], self._peers(row)
         if not self.known[row].any():
             return UserMonth(
-                user,
-                name,
-                0.0,
-                1.0,
-                0,
-                None,
-                "",
-                50.0,
-                50.0,
-                50.0,
-                int(mates.sum()),
-                0.0,
-                "no_rows",
-            )
+                user, peers.name, 0.0, 1.0, 0, None, "", 50.0, 50.0, 50.0, int(peers.mates.sum()),
+                0.0, "no_rows", cohort_why=peers.why,
+            )  # fmt: skip
         worst = int(scores.argmax())
         evidence = float(self.evidence[row].max())
         compared = self.compared(row, 0, len(scores), evidence)
-        named = ";".join(dict.fromkeys(m for flag in own for m in flag.metrics.split(";")))
-        known = float(self.panel.mask[row][present].any(-1).mean())
-        days = float(self.states.twin.days[row])
+        driving = [metric for flag in own for metric in flag.metrics.split(";")]
+        if not own:
+            driving = [
+                self.model.metrics[m] for m in explain.blame(self.joint[row, worst : worst + 1])
+            ]
+        p_value = explain.rounded(float(p_values[worst]))
+        # Of what its flags show, so that risk and rank agree.
+        shown = float(scores[worst]) * self.model.level
+        risk = alone(p_value, int(present.sum())) if self._risk is None else self._risk.of(shown)
         return UserMonth(
-            user, name, explain.rounded(float(scores[worst])), explain.rounded(float(p_values[worst])), len(own),
-            dt.datetime.fromtimestamp(int(self.panel.grid.times[worst]), tz=dt.UTC), named,
+            user, peers.name, explain.rounded(float(scores[worst])), p_value, len(own),
+            dt.datetime.fromtimestamp(int(self.panel.grid.times[worst]), tz=dt.UTC),
+            ";".join(dict.fromkeys(driving)),
             compared.self_percentile, compared.peer_percentile, compared.all_percentile, compared.peer_count,
-            round(known * (1 - float(np.exp(-days / CONFIDENT_DAYS))), 3),
+            self._confidence(row, present), risk=round(risk, 4),
+            cohort_distance=self.reference.company.distance(peers.name, self._habits[row]),
+            cohort_why=peers.why,
         )  # fmt: skip
+
+    @cached_property
+    def _risk(self) -> Risk | None:
+        """What a month's highest evidence means among those of the reference's users."""
+        seen = self._highest[self._highest > 0]
+        return Risk.among(seen)
+
+    def _confidence(self, row: int, present: NDArray[np.bool_]) -> float:
+        """0 to 1: of the values that could be known the share that is, lowered where the user's history
+        is short, and where that is which the model learnt from.
+        """
+        mask = self.panel.mask[row]
+        usual = (self.states.twin.seen[row].sum(0) > 0) | mask.any(0)  # metrics that the user has
+        known = float(mask[present][:, usual].mean())
+        learnt = (self.model.summary.trained_to - self.model.summary.trained_from) / DAY_SECONDS
+        enough = [
+            1 - np.exp(-days / CONFIDENT_DAYS) for days in (self.states.twin.days[row], learnt)
+        ]
+        return round(known * float(np.prod(enough)), 3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Peers:
+    """A user's peer group: its name, who of the reference is in it, and why it is this one."""
+
+    name: str
+    mates: NDArray[np.bool_]
+    why: str
 
 
 def _percentile(others: NDArray[np.float32], evidence: float) -> float:

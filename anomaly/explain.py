@@ -121,17 +121,19 @@ def direction_of(named: tuple[int, ...], sizes: Mapping[int, Size]) -> str:
 
 def size_of(
     metric: int, spec: MetricSpec, values: NDArray[np.float32], mask: NDArray[np.bool_],
-    said: Forecast, links: Links, seed: int,
+    said: Forecast, links: Links, seed: int, highest: float,
 ) -> Size:  # fmt: skip
     """Observed against expected over a window, by simulation from the twin's forecast.
 
     Args: values, mask, said: (steps, metrics). The twin knows nothing of the window itself, so its
-    expectation is not drawn along by the incident. Interval of 95 %.
+    expectation is not drawn along by the incident. Interval of 95 %. highest: see `most`.
     """
     known = mask[:, metric]
     observed = values[known, metric].astype(np.float64)
-    draws = said.metric(metric).sample(np.random.default_rng(seed), DRAWS)[:, known]
-    simulated = links.only(metric).inverse(draws)[..., 0].astype(np.float64)
+    own, link = said.metric(metric), links.only(metric)
+    draws = own.sample(np.random.default_rng(seed), DRAWS)[:, known]
+    draws = np.minimum(draws, most(own, link, highest)[known])
+    simulated = link.inverse(draws)[..., 0].astype(np.float64)
     simulated = np.where(np.isfinite(simulated), simulated, 0)
     combine = np.sum if spec.kind == "count" else np.mean
     if not known.any():
@@ -141,6 +143,19 @@ def size_of(
     if links.ticks[metric] == 1:
         lower, middle, upper = np.round((lower, middle, upper))
     return Size(rounded(float(combine(observed))), rounded(middle), rounded(lower), rounded(upper))
+
+
+def most(twin: Forecast, links: Links, highest: float) -> NDArray[np.float32]:
+    """The largest size that can be expected of one metric, (..., 1), linked.
+
+    A law with heavy tails on a logarithmic scale promises amounts that never were: what lies beyond
+    `highest`, which anyone has reached in these steps, is none to expect, nor what lies more than a
+    spread above the user's own level.
+    """
+    if not links.hurdle[0]:
+        return np.full_like(twin.location, np.inf)
+    _, reached = links.bounds(np.array([highest], np.float32))
+    return np.asarray(np.maximum(twin.location + twin.spread, reached), dtype=np.float32)
 
 
 def kind_of(

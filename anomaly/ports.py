@@ -128,6 +128,15 @@ class SuppressionRow(Protocol):
     def quiets(self) -> int: ...
 
 
+class CohortRow(Protocol):
+    """A peer group of a month: how many are in it, and why most of them are."""
+
+    @property
+    def users(self) -> int: ...
+    @property
+    def why(self) -> str: ...
+
+
 class UserMonthRow(Protocol):
     """A user's month and its place among all users of that month; rank is None if not scored."""
 
@@ -326,9 +335,19 @@ class FlagReader(Protocol):
         ...
 
     def user_months(
-        self, month: str, user: str | None = None, *, limit: int | None = None, offset: int = 0
+        self,
+        month: str,
+        user: str | None = None,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        cohort: str | None = None,
     ) -> Sequence[UserMonthRow]:
         """Users of a month by rank, then those not scored."""
+        ...
+
+    def cohorts(self, month: str) -> Mapping[str, CohortRow]:
+        """The peer groups of a month's scored users, by name."""
         ...
 
     def neighbours(self, row: FlagRow) -> tuple[str | None, str | None]:

@@ -69,8 +69,11 @@ class UserMonth:
     """How far one user's month was from normal.
 
     score: the month's highest step score (1.0 is the flag boundary). worst_at: its time, UTC.
-    confidence: 0 to 1, lower for short histories and missing steps. skipped: why the user was not
-    scored (one of SKIP_REASONS), or None.
+    confidence: 0 to 1, lower for short histories, missing values and a model that learnt from little.
+    skipped: why the user was not scored (one of SKIP_REASONS), or None. risk: 0 to 1, see
+    `anomaly.risk`; None of months scored before it was worked out. cohort_distance: from the peer
+    group's middle, 1 is typical of its members; None where nobody can say. cohort_why: why it is this
+    group, in words.
     """
 
     user_id: str
@@ -86,6 +89,9 @@ class UserMonth:
     peer_count: int
     confidence: float
     skipped: str | None = None
+    risk: float | None = None
+    cohort_distance: float | None = None
+    cohort_why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +108,13 @@ class Band:
     expected: NDArray[np.float32]
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
+    peers: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def __post_init__(self) -> None:
-        lines = (self.observed, self.expected, self.lower, self.upper)
+        lines = (self.observed, self.expected, self.lower, self.upper, *(self.peers or ()))
         if any(line.shape != self.times.shape for line in lines):
             raise ShapeError(
-                f"band: times are {self.times.shape}, observed, expected, lower and upper are "
+                f"band: times are {self.times.shape}, observed, expected, lower, upper and peers are "
                 f"{', '.join(str(line.shape) for line in lines)}. Give each one value a step."
             )
 

@@ -268,9 +268,9 @@ class CohortSettings(Section):
     """Peer groups."""
 
     count: int = Field(8, ge=1, description="At most so many groups are looked for.")
-    by: list[str] = Field(
+    by: list[Literal["department", "role", "country"]] = Field(
         default_factory=list,
-        description="Columns of users (department, role) that set groups instead.",
+        description="Columns of users (department, role, country) that set groups instead.",
     )
     minimum_members: int = Field(5, ge=2, description="Smaller groups are compared with everyone.")
 

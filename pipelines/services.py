@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from anomaly.calendar import CalendarContext
     from anomaly.metrics import MetricSpec
     from anomaly.panel import Panel
+    from anomaly.peers import Peering
     from anomaly.progress import Progress
     from anomaly.sources.cleaning import Checks
     from anomaly.sources.placed import Placed
@@ -83,6 +84,9 @@ class Engine(Protocol):
         panel: Panel,
         states: engine.States,
         calendar: CalendarContext,
+        *,
+        peering: Peering = ...,
+        lines: bool = ...,
     ) -> engine.Reference:
         """Read what happened to everyone from a sample of users."""
         ...
@@ -96,6 +100,7 @@ class Engine(Protocol):
         month: str,
         calendar: CalendarContext,
         configuration: str,
+        peering: Peering,
     ) -> engine.Scored:
         """Score a month of some users."""
         ...

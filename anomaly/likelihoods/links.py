@@ -107,7 +107,8 @@ class Links:
         for metric, kind in enumerate(self.kinds):
             part = linked[..., metric]
             if kind == "log":
-                out[..., metric] = np.exp(np.clip(part, -60, 60))
+                # Less than every amount is nothing.
+                out[..., metric] = np.where(np.isneginf(part), 0, np.exp(np.clip(part, -60, 60)))
             elif kind == "logit":
                 out[..., metric] = 1 / (1 + np.exp(-np.clip(part, -60, 60)))
             else:

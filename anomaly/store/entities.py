@@ -42,6 +42,25 @@ class UserRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Cohort:
+    """A peer group of a month. why: of most of its members."""
+
+    users: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Somebody who was put into another peer group than habits or columns say."""
+
+    user_id: str
+    cohort: str
+    assigned_at: dt.datetime
+    author: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EventRow:
     """A calendar event: leave, holiday or announced, of a user, a cohort or everyone.
 

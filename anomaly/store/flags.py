@@ -14,7 +14,7 @@ from anomaly.records import FLAG_COLUMNS, Flag, UserMonth
 from anomaly.rows import TIME_TYPE
 from anomaly.store import series
 from anomaly.store.database import row_values
-from anomaly.store.entities import EXPORT_COLUMNS, FlagRow, UserMonthRow
+from anomaly.store.entities import EXPORT_COLUMNS, Cohort, FlagRow, UserMonthRow
 from anomaly.store.tables import FLAG_NUMBERS, flags, flags_current, user_months_current
 
 if TYPE_CHECKING:
@@ -96,8 +96,28 @@ class Flags:
             row[0]: int(row[1]) for row in self._database.read(lambda c: c.execute(query).all())
         }
 
+    def cohorts(self, month: str) -> dict[str, Cohort]:
+        """The peer groups of a month's scored users, by name."""
+        view = user_months_current
+        query = (
+            sa.select(view.c.cohort, view.c.cohort_why, sa.func.count())
+            .where(view.c.month == month, view.c.skipped.is_(None))
+            .group_by(view.c.cohort, view.c.cohort_why)
+            .order_by(view.c.cohort, sa.func.count().desc(), view.c.cohort_why)
+        )
+        found: dict[str, Cohort] = {}
+        for name, why, users in self._database.read(lambda c: c.execute(query).all()):
+            before = found.get(name, Cohort(0, why))
+            found[name] = Cohort(before.users + int(users), before.why)
+        return found
+
     def user_months(
-        self, month: str, user: str | None = None, limit: int | None = None, offset: int = 0
+        self,
+        month: str,
+        user: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        cohort: str | None = None,
     ) -> list[UserMonthRow]:
         """Users by rank, then those not scored by user_id."""
         view = user_months_current
@@ -110,6 +130,8 @@ class Flags:
         )
         if user is not None:
             query = query.where(view.c.user_id == user)
+        if cohort is not None:
+            query = query.where(view.c.cohort == cohort)
         rows = self._database.read(lambda c: c.execute(query).all())
         return [_user_month_row(row) for row in rows]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -11,8 +12,8 @@ import sqlalchemy as sa
 from anomaly.exceptions import DataError
 from anomaly.rows import LONGEST_NAME
 from anomaly.store.database import row_values
-from anomaly.store.entities import EventRow, UserRow
-from anomaly.store.tables import events, users
+from anomaly.store.entities import EventRow, Moved, UserRow
+from anomaly.store.tables import cohorts, events, users
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,32 @@ class Users:
         query = sa.select(users).order_by(users.c.user_id)
         rows = self._database.read(lambda c: c.execute(query).all())
         return [UserRow(**row_values(row)) for row in rows]
+
+
+class Cohorts:
+    """Who was put into another peer group by hand; it holds for months scored from then on."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def move(self, moved: Moved) -> None:
+        """Put a user into a group, in place of an earlier one."""
+        values = asdict(moved)
+        insert = self._database.insert(cohorts)
+        rest = {name: insert.excluded[name] for name in values if name != "user_id"}
+        statement = insert.on_conflict_do_update(index_elements=[cohorts.c.user_id], set_=rest)
+        self._database.write(lambda c: c.execute(statement, [values]))
+
+    def release(self, user_id: str) -> bool:
+        """Let habits and columns speak again. False if the user had not been moved."""
+        statement = sa.delete(cohorts).where(cohorts.c.user_id == user_id)
+        return self._database.write(lambda c: bool(c.execute(statement).rowcount))
+
+    def moved(self) -> list[Moved]:
+        """All who were moved, by user_id."""
+        query = sa.select(cohorts).order_by(cohorts.c.user_id)
+        rows = self._database.read(lambda c: c.execute(query).all())
+        return [Moved(**row_values(row)) for row in rows]
 
 
 class Events:

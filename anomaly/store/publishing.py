@@ -19,7 +19,14 @@ from anomaly.store import series
 from anomaly.store.lease import check_token
 from anomaly.store.states import READ_USERS, keep
 from anomaly.store.suppressions import marks
-from anomaly.store.tables import FLAG_NUMBERS, USER_MONTH_NUMBERS, flags, shards, user_months
+from anomaly.store.tables import (
+    FLAG_NUMBERS,
+    USER_MONTH_GUESSES,
+    USER_MONTH_NUMBERS,
+    flags,
+    shards,
+    user_months,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -174,9 +181,10 @@ def _flag_values(flag: Flag) -> dict[str, Any]:
 
 def _user_month_values(person: UserMonth) -> dict[str, Any]:
     values = {field.name: getattr(person, field.name) for field in fields(UserMonth)}
+    known = [name for name in USER_MONTH_GUESSES if values[name] is not None]
     return {
         **values,
-        **_numbers(values, USER_MONTH_NUMBERS, f"user {person.user_id[:40]!r}"),
+        **_numbers(values, (*USER_MONTH_NUMBERS, *known), f"user {person.user_id[:40]!r}"),
         "flags": int(person.flags),
         "peer_count": int(person.peer_count),
     }

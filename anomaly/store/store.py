@@ -19,7 +19,7 @@ from anomaly.store.ledger import Ledger
 from anomaly.store.models import Models
 from anomaly.store.notifications import Notifications
 from anomaly.store.observations import Observations
-from anomaly.store.people import Events, Users
+from anomaly.store.people import Cohorts, Events, Users
 from anomaly.store.pseudonyms import Pseudonyms
 from anomaly.store.publishing import Shards, publish
 from anomaly.store.secrets import Secrets
@@ -51,6 +51,7 @@ class Store:
         self._fits = False
         self.users = Users(self._database)
         self.events = Events(self._database)
+        self.cohorts = Cohorts(self._database)
         self.ledger = Ledger(self._database)
         self.lease = Leases(self._database)
         self.shards = Shards(self._database)

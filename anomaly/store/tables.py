@@ -44,6 +44,7 @@ USER_MONTH_NUMBERS = (
     "all_percentile",
     "confidence",
 )
+USER_MONTH_GUESSES = ("risk", "cohort_distance")  # numbers that some months lack
 
 
 def _table(name: str, *parts: sa.schema.SchemaItem, rowid: bool = True) -> sa.Table:
@@ -121,7 +122,14 @@ events = _table(
     _words("user_id", nullable=True),
     _words("cohort", nullable=True),
 )
-cohorts = _table("cohorts", _key("user_id"), _words("cohort"), _instant("assigned_at"))
+cohorts = _table(
+    "cohorts",
+    _key("user_id"),
+    _words("cohort"),
+    _instant("assigned_at"),
+    sa.Column("author", Words, nullable=False, server_default=""),
+    sa.Column("reason", Words, nullable=False, server_default=""),
+)
 rejects = _table(
     "rejects",
     _key("source"),
@@ -292,6 +300,8 @@ user_months = _table(
     _whole("peer_count"),
     _number("confidence"),
     _words("skipped", nullable=True),
+    *(_number(name, nullable=True) for name in USER_MONTH_GUESSES),
+    sa.Column("cohort_why", Words, nullable=False, server_default=""),
     _finite("user_months", *USER_MONTH_NUMBERS),
     sa.Index("user_months_month", "month"),
     sa.Index("user_months_user", "user_id"),
@@ -474,4 +484,5 @@ user_months_current = sa.Table(
     sa.Column("run_id", sa.Integer),
     sa.Column("run_state", Words),
     sa.Column("model_version", Words),
+    *_like(user_months, (*USER_MONTH_GUESSES, "cohort_why")),
 )

@@ -98,11 +98,14 @@ def router(store: WebStore) -> APIRouter:
     def users(
         month: Annotated[str, Query(description="A month such as 2026-10.")],
         user: str | None = None,
+        cohort: str | None = None,
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[dict[str, Any]]:
         """Users ranked by how far the month was from normal, then those not scored."""
-        rows = store.flags.user_months(str(Month.parse(month)), user, limit=limit, offset=offset)
+        rows = store.flags.user_months(
+            str(Month.parse(month)), user, limit=limit, offset=offset, cohort=cohort
+        )
         return [views.user_record(row) for row in rows]
 
     @routes.get("/runs")

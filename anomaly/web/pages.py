@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 USERS = 12  # on one page of their table
 FLAGS = 25
+MEMBERS = 50  # of a peer group, on one page
 MONTHS = 240  # offered to choose from: twenty years
 SUPPRESSED = {"no": False, "only": True}  # as the filter's form says it
 PLOTS = 4  # drawn on a user's page; further flags are linked
@@ -105,6 +106,10 @@ def router(store: WebStore, renderer: Renderer, model: Callable[[], Model | None
     @routes.get("/flags/{flag_id}")
     def flag(flag_id: str) -> HTMLResponse:
         return _flag(store, renderer, flag_id)
+
+    @routes.get("/cohorts")
+    def cohorts(month: Text = "", cohort: Text = "", users: Page = 1) -> HTMLResponse:
+        return _cohorts(store, renderer, month, cohort, users)
 
     @routes.get("/model")
     def in_use() -> HTMLResponse:
@@ -256,6 +261,35 @@ def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
     )
 
 
+def _cohorts(
+    store: WebStore, renderer: Renderer, month: str, cohort: str, users: int
+) -> HTMLResponse:
+    wanted = checked(month or None) or _latest(store.ledger.month_states(limit=MONTHS))
+    if wanted is None:
+        return renderer.page("empty.html")
+    groups = store.flags.cohorts(wanted)
+    if cohort and cohort not in groups:
+        known = ", ".join(groups) or "none"
+        raise HTTPException(404, f"no scored user of {wanted} is in {cohort!r}; known: {known}")
+    members = (
+        store.flags.user_months(
+            wanted, limit=MEMBERS + 1, offset=(users - 1) * MEMBERS, cohort=cohort
+        )
+        if cohort
+        else []
+    )
+    return renderer.page(
+        "cohorts.html",
+        month=wanted,
+        groups=groups,
+        chosen=cohort,
+        members=members[:MEMBERS],
+        paging=_Paging(
+            "users", users, len(members) > MEMBERS, {"month": wanted, "cohort": cohort}, "/cohorts"
+        ),
+    )
+
+
 def _model(renderer: Renderer, model: Model | None) -> HTMLResponse:
     if model is None:
         raise HTTPException(404, "no model is in use yet: anomaly run --month trains one")
@@ -285,11 +319,13 @@ def _latest(runs: Sequence[RunRow]) -> str | None:
 class _Paging:
     """Where one table of a page stands, and the addresses of its neighbours."""
 
-    def __init__(self, name: str, page: int, more: bool, query: dict[str, str]) -> None:
-        self.previous = self._address(name, page - 1, query) if page > 1 else None
-        self.next = self._address(name, page + 1, query) if more else None
+    def __init__(
+        self, name: str, page: int, more: bool, query: dict[str, str], path: str = "/"
+    ) -> None:
+        self._name, self._path = name, path
+        self._query = {key: value for key, value in query.items() if value}
+        self.previous = self._address(page - 1) if page > 1 else None
+        self.next = self._address(page + 1) if more else None
 
-    @staticmethod
-    def _address(name: str, page: int, query: dict[str, str]) -> str:
-        kept = {key: value for key, value in query.items() if value}
-        return f"/?{urlencode({**kept, name: page})}#{name}"
+    def _address(self, page: int) -> str:
+        return f"{self._path}?{urlencode({**self._query, self._name: page})}#{self._name}"

@@ -69,6 +69,7 @@ class PlotRow:
     observed: str
     expected: str
     band: str
+    peers: str
     flagged: bool
 
 
@@ -91,6 +92,7 @@ def plot(flag: Flag, band: Band, timezone: str) -> Plot:
         "expected": _numbers(band.expected),
         "lower": _numbers(band.lower),
         "upper": _numbers(band.upper),
+        "peers": None if band.peers is None else [_numbers(line) for line in band.peers],
         "flagged": [_wall(int(begin), offset), _wall(int(end), offset)],
         "metric": metric,
         "per": words.length(step).removeprefix("1 "),
@@ -102,6 +104,7 @@ def plot(flag: Flag, band: Band, timezone: str) -> Plot:
             observed=words.number(float(band.observed[i])),
             expected=words.number(float(band.expected[i])),
             band=f"{words.number(float(band.lower[i]))} to {words.number(float(band.upper[i]))}",
+            peers="" if band.peers is None else words.number(float(band.peers[0][i])),
             flagged=inside[i],
         )
         for i, when in enumerate(local)
@@ -356,7 +359,7 @@ def change_record(row: ChangeRow) -> dict[str, Any]:
     return {name: _plain(getattr(row, name)) for name in CHANGE_FIELDS}
 
 
-def series_record(band: Band) -> dict[str, list[Any]]:
+def series_record(band: Band) -> dict[str, list[Any] | None]:
     """A band as the API gives it: times in UTC, null where nothing is known."""
     return {
         "times": [_plain(dt.datetime.fromtimestamp(int(time), dt.UTC)) for time in band.times],
@@ -364,6 +367,8 @@ def series_record(band: Band) -> dict[str, list[Any]]:
         "expected": _numbers(band.expected),
         "lower": _numbers(band.lower),
         "upper": _numbers(band.upper),
+        "peers_middle": None if band.peers is None else _numbers(band.peers[0]),
+        "peers_high": None if band.peers is None else _numbers(band.peers[1]),
     }
 
 

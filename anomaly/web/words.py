@@ -104,6 +104,20 @@ def percent(percentile: float) -> str:
     return f"{_down(percentile, 10):g} %"
 
 
+def share(value: float | None) -> str:
+    """A share of one as a percentage, never rounded up to a certainty."""
+    return "unknown" if value is None else percent(100 * value)
+
+
+def distance(value: float | None) -> str:
+    """How far from the middle of a peer group somebody lives."""
+    if value is None:
+        return "unknown"
+    if value < 1.5:
+        return "near its middle"
+    return f"{value:.1f} times as far from its middle as most"
+
+
 def chance(p_value: float) -> str:
     """A tail probability as odds: '1 in 25,000'."""
     if p_value <= 0:
@@ -167,6 +181,11 @@ def user_url(user_id: str, month: str | None = None, metric: str | None = None) 
     if user_id in {".", ".."} or "\n" in user_id:
         return f"/users?{urlencode({'user': user_id, **query})}"
     return f"/users/{quote(user_id, safe='')}" + (f"?{urlencode(query)}" if query else "")
+
+
+def cohort_url(cohort: str, month: str) -> str:
+    """The address of a peer group's page."""
+    return f"/cohorts?{urlencode({'month': month, 'cohort': cohort})}"
 
 
 def flag_url(flag_id: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from anomaly.store import ChangeRow, FlagFilter
+    from anomaly.store import ChangeRow, FlagFilter, UserMonthRow
 
 MONTH = typer.Option(None, "--month", help="Only this month: 2026-10.")
 USER = typer.Option(None, "--user", help="Only this user.")
@@ -212,20 +212,36 @@ def list_users(
     rows = shell.services().store.flags.user_months(str(Month.parse(month)))[:limit]
     columns = (
         "rank", "user_id", "cohort", "score", "flags", "worst_at", "metrics", "self_percentile",
-        "peer_percentile", "all_percentile", "peer_count", "confidence", "skipped",
+        "peer_percentile", "all_percentile", "peer_count", "confidence", "skipped", "risk",
+        "cohort_distance", "cohort_why",
     )  # fmt: skip
     values = [(row.rank, *(getattr(row.user_month, name) for name in columns[1:])) for row in rows]
     if form is Format.table:
         _refuse_table_in_file(out)
-        shown = ("rank", "user_id", "cohort", "score", "flags", "worst_at", "metrics", "skipped")
-        places = [columns.index(name) for name in shown]
-        output.show(shell, f"{month}", shown, ([row[place] for place in places] for row in values))
+        head = (
+            "rank", "user", "risk %", "score", "flags", "worst at (UTC)", "metrics", "of own past %",
+            "of peers %", "of all %", "peers", "sure %", "not scored",
+        )  # fmt: skip
+        output.show(shell, f"{month}: by how far it was from normal", head, map(_user_line, rows))
         return
     import pyarrow as pa
 
     records = [dict(zip(columns, row, strict=True)) for row in values]
     table = pa.table({name: [record[name] for record in records] for name in columns})
     output.write(table, form, out)
+
+
+def _user_line(row: UserMonthRow) -> tuple[object, ...]:
+    """A user's month as the terminal shows it."""
+    one = row.user_month
+    if one.skipped is not None:
+        return (None, one.user_id, *(None,) * 10, one.skipped)
+    return (
+        row.rank, one.user_id, None if one.risk is None else round(100 * one.risk, 1), one.score,
+        one.flags, "-" if one.worst_at is None else f"{one.worst_at:%Y-%m-%d %H:%M}",
+        one.metrics.replace(";", ", "), one.self_percentile, one.peer_percentile, one.all_percentile,
+        one.cohort, round(100 * one.confidence), None,
+    )  # fmt: skip
 
 
 def report(

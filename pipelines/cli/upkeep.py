@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import getpass
+from collections.abc import Callable
 
 import typer
 
@@ -14,10 +15,14 @@ from pipelines.cli.shell import not_yet, shell_of
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(retention)
-    for name, text, commands in (
-        ("state", "What is known of each user.", {"rebuild": rebuild}),
-        ("cohorts", "Peer groups.", {"list": list_cohorts, "move": move}),
-    ):
+    groups: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+        "state": ("What is known of each user.", {"rebuild": rebuild}),
+        "cohorts": (
+            "Peer groups.",
+            {"list": list_cohorts, "show": show_cohort, "move": move, "moved": moved},
+        ),
+    }
+    for name, (text, commands) in groups.items():
         group = typer.Typer(no_args_is_help=True)
         group.callback(help=text)(_group)
         for word, command in commands.items():
@@ -58,18 +63,65 @@ def retention(
 def list_cohorts(
     context: typer.Context, month: str = typer.Option(..., "--month", help="2026-10.")
 ) -> None:
-    """Peer groups of a month and how many users each has."""
+    """Peer groups of a month, how many users each has, and what sets them apart."""
     from anomaly.months import Month
 
     shell = shell_of(context)
-    rows = shell.services().store.flags.user_months(str(Month.parse(month)))
-    members = Counter(row.user_month.cohort for row in rows if row.user_month.skipped is None)
-    if not members:
+    groups = shell.services().store.flags.cohorts(str(Month.parse(month)))
+    if not groups:
         raise UsageError(f"{month}: no user is scored. Run it first: anomaly run --month {month}")
-    output.show(shell, f"cohorts of {month}", ("cohort", "users"), sorted(members.items()))
+    lines = ((name, group.users, group.why) for name, group in groups.items())
+    output.show(shell, f"cohorts of {month}", ("cohort", "users", "why"), lines)
 
 
-def move(context: typer.Context) -> None:
-    """Put a user into another peer group."""
-    del context
-    raise not_yet("cohorts move", "Peer groups follow behaviour; see: anomaly cohorts list")
+def show_cohort(
+    context: typer.Context,
+    cohort: str = typer.Argument(help="As cohorts list gives it."),
+    month: str = typer.Option(..., "--month", help="2026-10."),
+) -> None:
+    """Who is in a peer group, why, and how far from its middle (1 is typical)."""
+    from anomaly.months import Month
+
+    shell = shell_of(context)
+    flags = shell.services().store.flags
+    rows = flags.user_months(str(Month.parse(month)), cohort=cohort)
+    if not rows:
+        raise UsageError(f"{month}: nobody is in {cohort[:40]!r}. See: anomaly cohorts list")
+    months = [row.user_month for row in rows]
+    lines = (
+        (one.user_id, one.cohort_distance, one.score, one.flags, one.cohort_why) for one in months
+    )
+    columns = ("user", "from the middle", "score", "flags", "why")
+    output.show(shell, f"{cohort}, {month}", columns, lines)
+
+
+def moved(context: typer.Context) -> None:
+    """Who was put into another peer group by hand."""
+    shell = shell_of(context)
+    rows = shell.services().store.cohorts.moved()
+    lines = ((row.user_id, row.cohort, row.author, row.assigned_at, row.reason) for row in rows)
+    output.show(shell, "moved by hand", ("user", "cohort", "by", "since", "why"), lines)
+
+
+def move(
+    context: typer.Context,
+    user: str = typer.Argument(help="Whom."),
+    cohort: str | None = typer.Argument(None, help="Into which group; see cohorts list."),
+    back: bool = typer.Option(False, "--back", help="Take it back: habits and columns decide."),
+    new: bool = typer.Option(False, "--new", help="The group may be one that nobody is in yet."),
+    reason: str = typer.Option("", "--reason", help="Why; who reads the list asks."),
+    author: str | None = typer.Option(None, "--author", help="Who says so. Default: you."),
+) -> None:
+    """Compare a user with another peer group, from the next scored month on."""
+    from pipelines.jobs import groups
+
+    shell = shell_of(context)
+    if back == (cohort is not None):
+        raise UsageError("cohorts move: name a cohort, or take a move back with --back.")
+    if cohort is None:
+        groups.release(shell.services(), user)
+        shell.say(f"{user}: habits and columns decide again, from the next scored month on")
+        return
+    who = author or getpass.getuser()
+    groups.move(shell.services(), user, cohort, who, reason, new=new)
+    shell.say(f"{user} is compared with {cohort} from the next scored month on")

@@ -18,7 +18,7 @@ from pipelines.jobs.books import Outcome, Scratch, open_run, published
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.passes import score_shards
 from pipelines.jobs.plan import BASE_MEMORY, shard_memory
-from pipelines.jobs.reading import Known, calendar_of
+from pipelines.jobs.reading import known_of
 from pipelines.jobs.refit import refit_threshold
 from pipelines.jobs.reopen import take_in
 from pipelines.jobs.scope import Options, Scope, is_closed, scope_of
@@ -70,7 +70,7 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
         serving = model_for(services, month, train=options.train, keep=not options.dry_run)
     model, scope = serving.model, noted(scope, serving.note)
     shelf = MemoryShelf(services.store) if options.dry_run else None
-    known = Known(scope.people, calendar_of(services))
+    known = known_of(services, scope.people)
     memory = Memory.open(services, shelf, model, month, known)
     each = shard_memory(services, scope.span, len(scope.users))
     with open_executor(services.settings, BASE_MEMORY, each, here=options.dry_run) as executor:

@@ -17,6 +17,7 @@ from anomaly.grid import make_grid, to_panel
 from anomaly.metrics import set_aside_negatives
 from anomaly.months import local_days, parse_duration
 from anomaly.panel import Grid, Panel
+from anomaly.peers import Peering, Placed
 from anomaly.rows import SCHEMA, Rows
 
 if TYPE_CHECKING:
@@ -61,10 +62,13 @@ class People:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of some users before any row is read: who they are, and what days they have."""
+    """What is known of some users before any row is read: who they are, what days they have, and whom
+    they were put together with.
+    """
 
     people: People
     calendar: CalendarContext
+    peering: Peering = field(default_factory=Peering)
 
     def of(self, users: Sequence[str]) -> Known:
         """The part that concerns these users, small enough to travel with their shard."""
@@ -81,6 +85,7 @@ class Known:
                 user_timezones={user: zones[user] for user in users if user in zones},
                 events=(*everyone, *(event for user in users for event in by_user.get(user, ()))),
             ),
+            self.peering.of(users),
         )
 
     @cached_property
@@ -126,6 +131,30 @@ def _departures(users: Iterable[UserRow], timezone: str) -> dict[str, int]:
 def _midnight_after(day: dt.date, timezone: str) -> int:
     noon = dt.datetime(day.year, day.month, day.day, 12, tzinfo=dt.UTC) + DAY
     return int(local_days(int(noon.timestamp()), int(noon.timestamp()) + 1, timezone)[0])
+
+
+def known_of(services: Services, people: People) -> Known:
+    """What the store and the settings know of these people."""
+    return Known(people, calendar_of(services), peering_of(services))
+
+
+def peering_of(services: Services) -> Peering:
+    """Who was put into which peer group: by hand, else by the columns of [cohorts] by."""
+    chosen = services.settings.cohorts
+    placed = {}
+    for user in services.store.users.read() if chosen.by else ():
+        told = {name: getattr(user, name) for name in chosen.by}
+        if all(told.values()):
+            placed[user.user_id] = Placed(
+                " / ".join(told.values()),
+                ", ".join(f"{name} is {value}" for name, value in told.items()),
+            )
+    for moved in services.store.cohorts.moved():
+        reason = f": {moved.reason}" if moved.reason else ""
+        placed[moved.user_id] = Placed(
+            moved.cohort, f"moved by {moved.author} on {moved.assigned_at:%Y-%m-%d}{reason}"
+        )
+    return Peering(placed, chosen.minimum_members)
 
 
 def calendar_of(services: Services) -> CalendarContext:

@@ -8,7 +8,7 @@ from anomaly.exceptions import UsageError
 from pipelines.exclusive import exclusive
 from pipelines.executors import open_executor
 from pipelines.jobs.plan import BASE_MEMORY, shard_memory
-from pipelines.jobs.reading import Known, calendar_of, months_span, people_before
+from pipelines.jobs.reading import known_of, months_span, people_before
 from pipelines.jobs.states import Memory
 from pipelines.jobs.train import load_model
 
@@ -32,7 +32,7 @@ def rebuild_states(services: Services, month: Month) -> tuple[int, str]:
             )
         model = load_model(services, champion)
         people = people_before(services, start)
-        known = Known(people, calendar_of(services))
+        known = known_of(services, people)
         memory = Memory.open(services, None, model, month, known)
         span = months_span(services, month.previous(), month, model.step)
         each = shard_memory(services, span, len(people.users))

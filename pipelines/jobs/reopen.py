@@ -19,7 +19,7 @@ from pipelines.executors import open_executor
 from pipelines.jobs.books import MONTH_JOB, Ledger, failing
 from pipelines.jobs.passes import score_shards
 from pipelines.jobs.plan import BASE_MEMORY, shard_memory
-from pipelines.jobs.reading import Known, calendar_of, months_span, people_before
+from pipelines.jobs.reading import known_of, months_span, people_before
 from pipelines.jobs.retention import kept_since
 from pipelines.jobs.scope import Scope
 from pipelines.jobs.scoring import Scoring
@@ -81,7 +81,7 @@ def reopen(services: Services, holding: Holding, standing: Run) -> Outcome:
     with failing(services, run):
         books = Ledger(services, run, holding)
         first = copy_others(services, books, run, standing, touched)
-        known = Known(people, calendar_of(services))
+        known = known_of(services, people)
         memory = Memory.open(services, None, model, month, known)
         each = shard_memory(services, span, len(users))
         with open_executor(services.settings, BASE_MEMORY, each, here=False) as executor:

@@ -176,6 +176,7 @@ def _ranked(users: Sequence[UserMonthRow]) -> Section:
             str(row.rank),
             row.user_month.user_id,
             row.user_month.cohort,
+            "" if row.user_month.risk is None else f"{row.user_month.risk:.0%}",
             f"{row.user_month.score:.2f}",
             str(row.user_month.flags),
         )
@@ -183,7 +184,7 @@ def _ranked(users: Sequence[UserMonthRow]) -> Section:
     ]
     text = f"{len(ranked)} users by how far the month was from normal."
     return Section(
-        "Whom to look at first", text, ("rank", "user", "cohort", "score", "flags"), rows
+        "Whom to look at first", text, ("rank", "user", "cohort", "risk", "score", "flags"), rows
     )
 
 

@@ -68,6 +68,7 @@ class Scoring:
             str(self.month),
             known.calendar,
             self.services.configuration,
+            known.peering,
         )
         states = dict(zip(users, scored.states.pack(), strict=True)) if self.closed else {}
         bands = {flag.flag_id: scored.band(flag) for flag in scored.flags}

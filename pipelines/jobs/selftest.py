@@ -13,8 +13,7 @@ from anomaly.planting import plant
 from anomaly.simulation.judge import average_precision, judge
 from pipelines.executors.local import Threads
 from pipelines.jobs.reading import (
-    Known,
-    calendar_of,
+    known_of,
     months_span,
     read_panel,
     sample,
@@ -173,7 +172,7 @@ def put_to_test(services: Services, model: Model, trial: Trial) -> Verdict:
     """
     scope = trial.scope
     shelf = MemoryShelf(services.store)
-    known = Known(scope.people, calendar_of(services))
+    known = known_of(services, scope.people)
     memory = Memory.open(services, shelf, model, scope.month, known)
     run = services.settings.run
     memory.prepare(Threads(max(run.workers, 1), run.attempts), trial.panel.users)
@@ -189,7 +188,7 @@ def put_to_test(services: Services, model: Model, trial: Trial) -> Verdict:
                 shard = panel.take(np.arange(first, min(first + size, len(panel.users))))
                 found = services.engine().score(
                     model, shard, memory.of(shard.users), reference, str(scope.month),
-                    known.calendar, services.configuration,
+                    known.calendar, services.configuration, known.peering,
                 )  # fmt: skip
                 flags += found.flags
                 months += found.user_months

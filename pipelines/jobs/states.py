@@ -225,7 +225,10 @@ class Memory:
         laid = read_panel(self.services, span, sample.people, users, specs_of(self.model))
         states = replace(self, known=sample).of(users)
         engine = self.services.engine()
-        return engine.reference(self.model, laid.panel, states, sample.calendar), laid
+        found = engine.reference(
+            self.model, laid.panel, states, sample.calendar, peering=sample.peering, lines=True
+        )
+        return found, laid
 
     def _familiar(self, user: str) -> bool:
         """Whether the user has a row before the month."""

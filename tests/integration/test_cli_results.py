@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +15,11 @@ from pyarrow import parquet
 
 from anomaly.months import Month
 from anomaly.records import FLAG_COLUMNS
+from anomaly.settings import CohortSettings
+from anomaly.store import Moved, UserRow
 from pipelines.cli.app import run
-from pipelines.jobs.month import run_month
+from pipelines.jobs.month import Options, run_month
+from pipelines.jobs.reading import peering_of
 from pipelines.jobs.report import as_markdown, month_report
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
 
@@ -210,6 +214,58 @@ def test_retention_counts_what_is_due(scored, capsys, monkeypatch):
 def test_cohorts_are_listed(scored, capsys):
     assert "cohort-1" in out_of(capsys, "cohorts", "list", "--month", "2026-03")
     assert run(["cohorts", "list", "--month", "2026-01"]) == 2
+    assert "u4" in out_of(capsys, "cohorts", "show", "cohort-1", "--month", "2026-03")
+
+
+def cohort_of(services, user, month="2026-03"):
+    (row,) = services.store.flags.user_months(month, user)
+    return row.user_month.cohort
+
+
+def test_a_user_is_moved_from_the_next_scored_month_on_and_back(scored, capsys):
+    said = out_of(capsys, "cohorts", "move", "u2", "night shift", "--new", "--reason", "since May")
+    assert "from the next scored month on" in said
+    assert cohort_of(scored, "u2") == "cohort-1", "a scored month stays as it is"
+    assert "since May" in out_of(capsys, "cohorts", "moved")
+    run_month(scored, Month(2026, 3), Options(force=True))
+    assert (cohort_of(scored, "u2"), cohort_of(scored, "u4")) == ("night shift", "cohort-1")
+    out_of(capsys, "cohorts", "move", "u2", "--back")
+    run_month(scored, Month(2026, 3), Options(force=True))
+    assert cohort_of(scored, "u2") == "cohort-1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("u9", "cohort-1"), "user 'u9' was never seen"),
+        (("u2", "cohort-11"), "Did you mean cohort-1?"),
+        (("u2", " ", "--new"), "printable name"),
+        (("u2", "--back"), "was not moved"),
+        (("u2",), "name a cohort"),
+        (("u2", "cohort-1", "--back"), "name a cohort"),
+    ],
+)
+def test_moves_that_cannot_be_are_refused(scored, capsys, arguments, message):
+    assert run(["cohorts", "move", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_columns_set_groups_and_a_move_overrules_them(scored):
+    people = [UserRow(f"u{number}", department="sales", role="clerk") for number in range(3)]
+    scored.store.users.write([*people, UserRow("u3", department="sales")])
+    by = replace(
+        scored,
+        settings=scored.settings.model_copy(
+            update={"cohorts": CohortSettings(by=["department", "role"], minimum_members=3)}
+        ),
+    )
+    scored.store.cohorts.move(Moved("u1", "desk", scored.clock(), "ann", ""))
+    peering = peering_of(by)
+    names = {user: placed.name for user, placed in peering.placed.items()}
+    assert names == {"u0": "sales / clerk", "u1": "desk", "u2": "sales / clerk"}
+    assert peering.placed["u0"].why == "department is sales, role is clerk"
+    assert peering.placed["u1"].why == "moved by ann on 2026-05-20"
+    assert peering.least == 3
 
 
 def write_csv(name, table):

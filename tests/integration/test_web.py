@@ -176,6 +176,8 @@ def test_flags_of_the_api_are_those_of_the_export(web):
 def test_one_flag_of_the_api_has_its_series(web):
     flag = web.get(f"/api/v1/flags/{first_flag(web, 'u007')}").json()
     assert flag["series"]["times"][0] == "2026-03-09T01:00:00Z"
+    peers = [flag["series"].pop(name) for name in ("peers_middle", "peers_high")]
+    assert peers == [None, None], "kept by a run that draws them"
     assert {len(values) for values in flag["series"].values()} == {148}
 
 

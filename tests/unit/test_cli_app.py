@@ -20,12 +20,11 @@ SUBCOMMANDS = {
     "audit": ["verify", "list"],
     "key": ["create", "rotate"],
     "token": ["create", "list", "revoke"],
-    "cohorts": ["list", "move"],
+    "cohorts": ["list", "show", "move", "moved"],
     "db": ["upgrade", "downgrade", "check", "sweep"],
 }
 NOT_YET = [
     ["retention"],
-    ["cohorts", "move"],
 ]
 HEAVY = {"tensorflow", "keras", "sklearn", "plotly", "fastapi", "onnxruntime"}
 

@@ -34,9 +34,14 @@
       line: { shape: "hv", ...style }, hovertemplate: `${name} %{y:,.4~g}<extra></extra>`,
     });
     const bounds = { width: 0, color: colour("--expected") };
+    const peers = (style) => ({ width: 1.5, color: colour("--peers"), ...style });
+    const company = series.peers
+      ? [line("middle of the peers", series.peers[0], peers({})), line("95 of 100 peers below", series.peers[1], peers({ dash: "dot" }))]
+      : [];
     return [
       { ...line("usual from", series.lower, bounds) },
       { ...line("usual up to", series.upper, bounds), fill: "tonexty", fillcolor: colour("--band") },
+      ...company,
       line("expected", series.expected, { width: 2, dash: "dash", color: colour("--expected") }),
       line("observed", series.observed, { width: 2, color: colour("--observed") }),
       {
@@ -57,7 +62,7 @@
 
   const heights = (series, scale) => {
     const lines = [series.lower, series.upper, series.expected];
-    if (scale === "all") lines.push(series.observed);
+    if (scale === "all") lines.push(series.observed, ...(series.peers ?? []));
     const high = top(...lines);
     const low = Math.min(0, bottom(...lines));
     const room = (high - low || 1) * 0.08;
