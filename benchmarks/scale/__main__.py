@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from pipelines.services import Services
 
 QUICK_STEPS, STEPS = 20, 400
-LEARN = (
-    "from pathlib import Path; from benchmarks.scale.__main__ import learn; learn(Path({!r}), {})"
-)
+APART = "from pathlib import Path; from benchmarks.scale.__main__ import {0}; {0}(Path({1!r}){2})"
 MERELY = (
     "import time, sys, pyarrow.parquet as pq; began = time.process_time(); "
     "[pq.ParquetFile(file).read(use_threads=False) for file in sys.argv[1:]]; print(time.process_time() - began)"
@@ -55,29 +53,38 @@ def services_of(folder: Path) -> Services:
     return open_services(load(folder / "anomaly.toml"), SILENT)
 
 
-def learn(folder: Path, users: int) -> None:
-    """Prepare a world; in a process of its own, so that its memory is not that of the month."""
+def learn(folder: Path) -> None:
+    """Train, and learn users, in a process of its own: its memory is not the month's."""
     services = services_of(folder)
-    world.learn(services, users)
+    world.learn(services)
+    services.store.close()
+
+
+def grow(folder: Path, users: int) -> None:
+    """Give so many users a state; apart for the same reason."""
+    services = services_of(folder)
+    world.give_states(services, users)
     services.store.close()
 
 
 def month(sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, workers: int) -> None:
-    """Whole months, from rows to published flags, without training."""
-    lines, merely = [], 0.0
+    """Whole months, from rows to published flags, without training: one model and its states for all."""
+    learnt = world.lay(folder / "learnt", url=url, steps=steps, workers=workers)
+    run([*learnt.command, "db", "upgrade"], learnt.folder)
+    if url is not None:
+        run([*learnt.command, "import", str(learnt.folder / "rows")], learnt.folder)
+    run([sys.executable, "-c", APART.format("learn", str(learnt.folder), "")], learnt.folder)
+    lines = []
     for users in sizes:
-        laid = world.lay(folder / str(users), users, url=url, steps=steps, workers=workers)
-        run([*laid.command, "db", "upgrade"], laid.folder)
-        if url is not None:
-            run([*laid.command, "import", str(laid.folder / "rows")], laid.folder)
-        run([sys.executable, "-c", LEARN.format(str(laid.folder), users)], laid.folder)
-        laid = world.add_month(laid)
+        laid = world.grown(learnt, folder / str(users), users)
+        run(
+            [sys.executable, "-c", APART.format("grow", str(laid.folder), f", {users}")],
+            laid.folder,
+        )
         bytes_before = database_bytes(laid)
         if url is not None:
-            run(
-                [*laid.command, "import", str(laid.folder / "rows" / f"month={world.MONTH}")],
-                laid.folder,
-            )
+            rows = laid.folder / "rows" / f"month={world.MONTH}"
+            run([*laid.command, "import", str(rows)], laid.folder)
         stock = [
             run([sys.executable, "-c", MERELY, *map(str, laid.files)], laid.folder)
             for _ in range(3)
@@ -85,6 +92,7 @@ def month(sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, wo
         merely = min(float(cost.said.split()[-1]) for cost in stock)
         cost = run([*laid.command, "run", "--month", str(world.MONTH), "--no-train"], laid.folder)
         lines.append(line_of(laid, cost, merely, bytes_before))
+        print(*lines[-1], sep="; ", file=sys.stderr, flush=True)
         shutil.rmtree(laid.folder)
     columns = [
         "users", "s of CPU", "ms a user-month", "pyarrow alone, ms", "ratio", "peak MiB, all processes",
@@ -254,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--url", help="import rows into this database instead of reading Parquet in place"
     )
+    parser.add_argument("--steps", type=int, default=STEPS, help="of gradient, where it trains")
     parser.add_argument("--workers", type=int, default=1, help="shards scored at the same time")
     parser.add_argument(
         "--python", default=sys.executable, help="a Python that has other detectors"
@@ -261,7 +270,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where made files go for the while")
     given = parser.parse_args(arguments)
     sizes = [made.BLOCK_USERS] if given.quick else [int(size) for size in given.users.split(",")]
-    steps = QUICK_STEPS if given.quick else STEPS
+    if given.url is not None and len(sizes) > 1:
+        parser.error("--url: a database takes one size. Run again with an empty one for the next.")
+    steps = QUICK_STEPS if given.quick else given.steps
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="anomaly-scale-") as place:
         folder = Path(place)
         wanted = (given.what,) if given.what else ("startup", "network", "month", "peers")

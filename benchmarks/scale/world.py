@@ -40,32 +40,35 @@ class World:
         return sorted((self.folder / "rows" / f"month={MONTH}").glob("*.parquet"))
 
 
-def lay(folder: Path, users: int, *, url: str | None, steps: int, workers: int) -> World:
-    """Make the rows, and the configuration. url: a database that rows are imported into, or None for a
-    SQLite file beside Parquet that is read in place.
+def lay(folder: Path, *, url: str | None, steps: int, workers: int) -> World:
+    """Make the history that is learnt from, and the configuration. url: a database that rows are imported
+    into, or None for a SQLite file beside Parquet that is read in place.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for month in HISTORY:
         made.write(folder / "rows", KNOWN_USERS, month, SEED, incidents=False)
-    source = f'[source]\npath = "{folder / "rows"}"\n' if url is None else ""
-    (folder / "anomaly.toml").write_text(
-        f'[database]\nurl = "{url or f"sqlite:///{folder}/anomaly.db"}"\n{source}'
-        f'[run]\nartefacts = "{folder / "models"}"\nworkers = {workers}\n[model]\nsteps = {steps}\n'
+    source = '[source]\npath = "{folder}/rows"\n' if url is None else ""
+    settings = (
+        f'[database]\nurl = "{url or "sqlite:///{folder}/anomaly.db"}"\n{source}'
+        f'[run]\nartefacts = "{{folder}}/models"\nworkers = {workers}\n[model]\nsteps = {steps}\n'
     )
-    return World(folder, users, [])
+    (folder / "anomaly.toml.in").write_text(settings)
+    (folder / "anomaly.toml").write_text(settings.replace("{folder}", str(folder)))
+    return World(folder, KNOWN_USERS, [])
 
 
-def add_month(world: World) -> World:
-    """The month that is scored, of all users."""
-    attacked = made.write(
-        world.folder / "rows", world.users, MONTH, SEED, incidents=True, known=KNOWN_USERS
-    )
-    return World(world.folder, world.users, attacked)
+def grown(learnt: World, folder: Path, users: int) -> World:
+    """A copy of what was learnt, with the rows of a month of so many users."""
+    shutil.copytree(learnt.folder, folder)
+    settings = (folder / "anomaly.toml.in").read_text()
+    (folder / "anomaly.toml").write_text(settings.replace("{folder}", str(folder)))
+    attacked = made.write(folder / "rows", users, MONTH, SEED, incidents=True, known=KNOWN_USERS)
+    return World(folder, users, attacked)
 
 
-def learn(services: Services, users: int) -> None:
-    """Train on history, bring its users' states up to the month, and give everyone else one of them."""
+def learn(services: Services) -> None:
+    """Train on history and bring its users' states up to the month."""
     from pipelines.executors.local import Threads  # noqa: PLC0415
     from pipelines.jobs.ingest import ingest_source  # noqa: PLC0415 (TensorFlow comes along)
     from pipelines.jobs.reading import Known, calendar_of, people_before  # noqa: PLC0415
@@ -75,15 +78,21 @@ def learn(services: Services, users: int) -> None:
     ingest_source(services)
     model = train_and_register(services, MONTH)
     people = people_before(services, MONTH.start(services.timezone))
-    states = services.store.states
     known = Known(people, calendar_of(services))
     Memory.open(services, None, model, MONTH, known).prepare(Threads(1, 1), people.users)
-    before = str(MONTH.previous())
-    blobs = states.read(model.version, before)
-    kept = [blobs[user] for user in people.users]
+
+
+def give_states(services: Services, users: int) -> None:
+    """Give everyone beyond the first KNOWN_USERS the state of one of these."""
+    states, before = services.store.states, str(MONTH.previous())
+    champion = services.store.models.champion()
+    if champion is None:
+        raise RuntimeError("no model was learnt")
+    blobs = states.read(champion.version, before)
+    kept = [blobs[user] for user in sorted(blobs)]
     others = [f"user-{number:07d}" for number in range(KNOWN_USERS, users)]
     for first in range(0, len(others), 5_000):
         some = others[first : first + 5_000]
         states.write(
-            model.version, before, some, [kept[place % len(kept)] for place in range(len(some))]
+            champion.version, before, some, [kept[place % len(kept)] for place in range(len(some))]
         )
