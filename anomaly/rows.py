@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from anomaly.exceptions import DataError
 
@@ -138,7 +137,7 @@ def encoded(
     if column.null_count:
         raise DataError("rows: a user_id or metric is null. Leave such rows out.")
     if not pa.types.is_dictionary(column.type):
-        column = pc.dictionary_encode(column.cast(pa.string()))
+        column = column.cast(pa.string()).dictionary_encode()
     joined = column.unify_dictionaries().combine_chunks()
     if isinstance(joined, pa.ChunkedArray):  # what combining no chunks at all gives
         return np.empty(0, dtype=np.int32), ()

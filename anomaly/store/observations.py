@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from anomaly.exceptions import DataError
@@ -260,6 +259,8 @@ def _codes(
     column: pa.ChunkedArray, what: str, source: str
 ) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
     """The distinct names in byte order, and each row's position among them."""
+    import pyarrow.compute as pc
+
     encoded = column.combine_chunks().dictionary_encode()
     names = encoded.dictionary
     _check_names(names, what, source)
@@ -271,6 +272,8 @@ def _codes(
 
 
 def _check_names(names: pa.StringArray, what: str, source: str) -> None:
+    import pyarrow.compute as pc
+
     size = pc.binary_length(names)
     if pc.any(pc.greater(size, LONGEST_NAME)).as_py():
         raise DataError(

@@ -6,8 +6,6 @@ import io
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.csv
-from psycopg.conninfo import make_conninfo
 
 from anomaly.rows import SCHEMA
 
@@ -57,10 +55,11 @@ def upsert(connection: Connection, rows: Sorted) -> tuple[int, int]:
 
     Returns: how many were inserted, how many corrected.
     """
+    from pyarrow import csv
+
     connection.exec_driver_sql(_STAGED)
     text = io.BytesIO()
-    options = pyarrow.csv.WriteOptions(include_header=False)
-    pyarrow.csv.write_csv(rows.table(), text, options)
+    csv.write_csv(rows.table(), text, csv.WriteOptions(include_header=False))
     content = text.getbuffer()
     with connection.connection.cursor() as cursor, cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
         for first in range(0, len(content), COPY_BYTES):
@@ -82,7 +81,7 @@ def read(
     What is wanted goes into temporary tables: a statement with parameters would not be streamed.
     """
     # It brings pandas along, a second's wait for those who only look at flags.
-    from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped] # noqa: PLC0415
+    from adbc_driver_postgresql import dbapi  # type: ignore[import-untyped]
 
     with dbapi.connect(_connection_string(engine.url)) as connection, connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -111,5 +110,7 @@ def read(
 
 def _connection_string(url: URL) -> str:
     """The notation of libpq, which keeps every character of a password or socket's path."""
+    from psycopg.conninfo import make_conninfo
+
     _, parts = url.get_dialect()().create_connect_args(url)
     return make_conninfo(**parts)
