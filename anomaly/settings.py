@@ -304,7 +304,11 @@ class ModelSettings(Section):
     retrain_months: int = Field(
         3, ge=1, description="A champion trained longer ago than this is replaced."
     )
-    sample_users: int = Field(2_000, ge=1, description="At most so many users are trained on.")
+    sample_users: int = Field(
+        2_000,
+        ge=1,
+        description="At most so many users are trained on, some of each department and role.",
+    )
     steps: int = Field(
         400, ge=1, description="Training ends after so many gradient steps at the latest."
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +33,7 @@ KINDS: Mapping[str, Literal["leave", "holiday", "announced"]] = {
     "announced": "announced",
 }
 DAY = dt.timedelta(days=1)
+LEAST_OF_GROUP = 20  # users of one department and role that are learnt from, if there are so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +180,28 @@ def calendar_of(services: Services) -> CalendarContext:
     return CalendarContext(services.timezone, services.settings.calendar.country, zones, events)
 
 
-def sample(users: Iterable[str], size: int) -> tuple[str, ...]:
-    """At most `size` users, chosen by the hash of their name: the same whoever else is there."""
+def sample(
+    users: Iterable[str], size: int, groups: Mapping[str, Hashable] | None = None
+) -> tuple[str, ...]:
+    """At most `size` users, chosen by the hash of their name: the same whoever else is there.
+
+    Args: groups: to which a user belongs, where that is known. Of each at least LEAST_OF_GROUP are
+        chosen, but for them all at most half of the sample, so that small groups are heard too.
+    """
+    groups = groups or {}
     by_hash = sorted(users, key=lambda user: hashlib.sha256(user.encode()).digest())
-    return tuple(sorted(by_hash[:size], key=str.encode))
+    kinds = {groups[user] for user in by_hash if user in groups}
+    least = min(LEAST_OF_GROUP, size // (2 * len(kinds))) if kinds else 0
+    heard: Counter[Hashable] = Counter()
+    first, others = [], []
+    for user in by_hash:
+        group = groups.get(user)
+        if group is not None and heard[group] < least:
+            heard[group] += 1
+            first.append(user)
+        else:
+            others.append(user)
+    return tuple(sorted([*first, *others][:size], key=str.encode))
 
 
 def step_seconds(services: Services) -> int:

@@ -281,7 +281,9 @@ def twin_settings(settings: Settings) -> Settings:
 
 
 def training_sample(services: Services, month: Month) -> tuple[People, Span, Sequence[str]]:
-    """Whom to learn from, and which months: users by hash, as many as memory allows."""
+    """Whom to learn from, and which months: users by hash, some of each department and role, as many as
+    memory allows.
+    """
     settings = services.settings.model
     end = month.start(services.timezone)
     people = people_before(services, end)
@@ -300,7 +302,12 @@ def training_sample(services: Services, month: Month) -> tuple[People, Span, Seq
             f"{month}: the {settings.history_months} months before it hold no rows. Import them, "
             "or raise [model] history_months."
         )
-    return people, span, sample(recent, min(settings.sample_users, largest))
+    groups = {
+        user.user_id: (user.department, user.role)
+        for user in services.store.users.read()
+        if user.department is not None or user.role is not None
+    }
+    return people, span, sample(recent, min(settings.sample_users, largest), groups)
 
 
 def known_metrics(services: Services, end: dt.datetime) -> list[str]:
