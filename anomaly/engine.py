@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomaly import cohorts, explain, scan
+from anomaly import cohorts, explain, scan, units
 from anomaly import flags as flagging
 from anomaly.exceptions import DataError, ShapeError
 from anomaly.fitting import fit
@@ -71,7 +71,8 @@ class Reference:
     """What happened to everyone, from a fixed sample of users.
 
     times: (steps,) seconds UTC. common: (steps, 2 metrics) shock to take off. evidence: (users,
-    steps) and company to compare with. states: of the sample, at the end.
+    steps) and company to compare with. states: of the sample, at the end. changes: of units; what is
+    in another unit is unknown to everyone who is read with this reference.
     """
 
     times: NDArray[np.int64]
@@ -80,6 +81,7 @@ class Reference:
     evidence: NDArray[np.float32]
     company: Company
     states: States
+    changes: tuple[units.UnitChange, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def replay(
     Args: reference: covers the panel's steps.
     """
     _check(model, panel, states)
+    panel = units.masked(panel, reference.changes)
     with progress.track("replaying history", len(panel.grid)) as advance:
         for first, last in months_of(model, panel):
             _, _, states = _scan(model, panel.between(first, last), states, calendar, reference)
@@ -165,9 +168,13 @@ def reference(
     _check(model, panel, states)
     company = Company.of(model, panel, states, peering, lines=lines)
     common, evidence = [], []
+    changes: list[units.UnitChange] = []
     with progress.track("reading the reference", len(panel.grid)) as advance:
         for first, last in months_of(model, panel):
             part = panel.between(first, last)
+            now = units.changes(part, model.links, model.prior, states.twin, model.timezone)
+            changes += now
+            part = units.masked(part, now)
             found, shock, states = _scan(model, part, states, calendar, None)
             common.append(shock)
             evidence.append(found)
@@ -179,6 +186,7 @@ def reference(
         np.concatenate(evidence, axis=1),
         company,
         states,
+        tuple(changes),
     )
 
 
@@ -259,6 +267,7 @@ def score(
         peering: who was put into which peer group.
     """
     _check(model, panel, states)
+    panel = units.masked(panel, reference.changes)
     reading, after = read_with(model, panel, states, calendar)
     known, metrics, common = awake(panel), len(model.metrics), _common(reference, panel)
     joint = take_off(deviations(reading.joint, model.central[metrics:]), common[:, metrics:])

@@ -351,6 +351,8 @@ def run_record(run: RunRow) -> dict[str, Any]:
         "model_version": run.model_version,
         "configuration": run.configuration,
         "code_version": run.code_version,
+        # What went wrong with a run that failed may name a place.
+        "note": run.note if run.state in {"complete", "provisional"} else None,
     }
 
 

@@ -93,7 +93,10 @@ def score_month(services: Services, scope: Scope, options: Options, books: Books
     if sums.aside:
         users = f"{sums.aside} of {len(scope.users)} users"
         scope = noted(scope, f"{users} not scored; run again to try them")
-    state = "complete" if scope.complete and not sums.aside else "provisional"
+    for change in reference.changes:
+        scope = noted(scope, change.sentence(services.timezone))
+    whole = scope.complete and not sums.aside and not reference.changes
+    state = "complete" if whole else "provisional"
     return books.finish(state, model.version, scope, sums.rejected)
 
 
