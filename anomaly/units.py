@@ -137,7 +137,8 @@ def _runs(moves: NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def _there(moves: NDArray[np.float64], day: int) -> NDArray[np.float64]:
-    return moves[~np.isnan(moves[:, day]), day]
+    there: NDArray[np.float64] = moves[:, day][~np.isnan(moves[:, day])]
+    return there
 
 
 def _nearer(moves: NDArray[np.float64], run: tuple[int, int], step: float) -> tuple[int, int]:
