@@ -375,6 +375,7 @@ class _Month:
     configuration: str
     peering: Peering
     stories: dict[tuple[int, int, int], explain.Story] = field(default_factory=dict)
+    members: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def judged(self, evidence: float) -> tuple[float, float]:
         """Score (at least 1: evidence over the level at which flags begin) and p-value of a window."""
@@ -451,7 +452,8 @@ class _Month:
         end = dt.datetime.fromtimestamp(last, tz=dt.UTC)
         continues = window.last == len(times)
         score, p_value = self.judged(window.evidence)
-        compared = self.compared(row, window.first, window.last, window.evidence)
+        peers = self._peers(row)
+        compared = self.compared(row, peers, window.first, window.last, window.evidence)
         user = self.panel.users[row]
         metrics = ";".join(self.model.metrics[m] for m in story.metrics)
         return Flag(
@@ -462,7 +464,7 @@ class _Month:
             upper=story.size.upper,
             explanation=explain.sentence(
                 user, story, self.model.specs, start, end, self.model.timezone, compared,
-                self._peers(row).name, continues,
+                peers.name, continues,
             ),
             self_percentile=compared.self_percentile, peer_percentile=compared.peer_percentile,
             all_percentile=compared.all_percentile, peer_count=compared.peer_count, continues=continues,
@@ -492,7 +494,7 @@ class _Month:
         user, others = self.panel.users[row], self._others(row)
         cohort = int(self.states.cohort[row])
         wanted = self.peering.name(user, cohort)
-        mates = others & (self.reference.company.names == wanted)
+        mates = others & self._members(wanted)
         if wanted == EVERYONE:
             days = float(self.states.twin.days[row])
             new = len(self.model.centres) and days < cohorts.LEAST_DAYS
@@ -506,6 +508,12 @@ class _Month:
             wanted, mates, placed.why if placed else f"habits: {self._cohorts_told[cohort]}"
         )
 
+    def _members(self, group: str) -> NDArray[np.bool_]:
+        """Who of the reference is in a group."""
+        if group not in self.members:
+            self.members[group] = self.reference.company.names == group
+        return self.members[group]
+
     @cached_property
     def _cohorts_told(self) -> list[str]:
         """What sets each cohort that was found apart from everyone."""
@@ -517,22 +525,23 @@ class _Month:
         """The habits of the panel's users when the month begins."""
         return cohorts.habits(self.states.twin, self.model.prior, self.model.centre_scale)
 
-    def compared(self, row: int, first: int, last: int, evidence: float) -> explain.Compared:
+    def compared(
+        self, row: int, peers: _Peers, first: int, last: int, evidence: float
+    ) -> explain.Compared:
         """The evidence among own past, peers and everyone in the same hours."""
         past = self.states.past[row].astype(np.float64)
-        bin_of = min(int(evidence / BIN_WIDTH), HISTORY_BINS - 1)
-        own = 100 * past[:bin_of].sum() / past.sum() if past.sum() else 50.0
-        mates = self._peers(row).mates
+        bin_of, lived = min(int(evidence / BIN_WIDTH), HISTORY_BINS - 1), past.sum()
+        own = 100 * past[:bin_of].sum() / lived if lived else 50.0
         whole = (first, last) == (0, len(self.panel.grid))
         highest = (
             self._highest if whole else self.reference.evidence[:, first:last].max(1, initial=0.0)
         )
         return explain.Compared(
-            bool(past.sum()),
+            bool(lived),
             round(float(own), 2),
-            _percentile(highest[mates], evidence),
+            _percentile(highest[peers.mates], evidence),
             _percentile(highest[self._others(row)], evidence),
-            int(mates.sum()),
+            int(peers.mates.sum()),
         )
 
     def user_months(
@@ -565,7 +574,7 @@ class _Month:
             )  # fmt: skip
         worst = int(scores.argmax())
         evidence = float(self.evidence[row].max())
-        compared = self.compared(row, 0, len(scores), evidence)
+        compared = self.compared(row, peers, 0, len(scores), evidence)
         driving = [metric for flag in own for metric in flag.metrics.split(";")]
         if not own:
             driving = [
@@ -580,7 +589,7 @@ class _Month:
             dt.datetime.fromtimestamp(int(self.panel.grid.times[worst]), tz=dt.UTC),
             ";".join(dict.fromkeys(driving)),
             compared.self_percentile, compared.peer_percentile, compared.all_percentile, compared.peer_count,
-            self._confidence(row, present), risk=round(risk, 4),
+            self._confidence[row], risk=round(risk, 4),
             cohort_distance=self.reference.company.distance(peers.name, self._habits[row]),
             cohort_why=peers.why,
         )  # fmt: skip
@@ -591,18 +600,18 @@ class _Month:
         seen = self._highest[self._highest > 0]
         return Risk.among(seen)
 
-    def _confidence(self, row: int, present: NDArray[np.bool_]) -> float:
-        """0 to 1: of the values that could be known the share that is, lowered where the user's history
-        is short, and where that is which the model learnt from.
+    @cached_property
+    def _confidence(self) -> list[float]:
+        """0 to 1 for each user: of the values that could be known the share that is, lowered where the
+        user's history is short, and where that is which the model learnt from.
         """
-        mask = self.panel.mask[row]
-        usual = (self.states.twin.seen[row].sum(0) > 0) | mask.any(0)  # metrics that the user has
-        known = float(mask[present][:, usual].mean())
+        present, mask, twin = self.panel.present, self.panel.mask, self.states.twin
+        usual = (twin.seen.sum(1) > 0) | mask.any(1)  # metrics that the user has
+        known = ((mask & present[..., None]).sum(1) * usual).sum(1)
+        share = known / np.maximum(present.sum(1) * usual.sum(1), 1)
         learnt = (self.model.summary.trained_to - self.model.summary.trained_from) / DAY_SECONDS
-        enough = [
-            1 - np.exp(-days / CONFIDENT_DAYS) for days in (self.states.twin.days[row], learnt)
-        ]
-        return round(known * float(np.prod(enough)), 3)
+        enough = (1 - np.exp(-twin.days / CONFIDENT_DAYS)) * (1 - np.exp(-learnt / CONFIDENT_DAYS))
+        return [round(float(one), 3) for one in share * enough]
 
 
 @dataclass(frozen=True, slots=True)

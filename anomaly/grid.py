@@ -13,6 +13,7 @@ from anomaly.panel import DAY_SECONDS, Grid, Panel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -89,7 +90,9 @@ def to_panel(
     inside = (user >= 0) & (metric >= 0) & (step >= 0) & (step < len(grid))
     aggregates = np.array([specs[name].aggregate for name in metrics], dtype=object)
     for aggregate in sorted(set(aggregates)):
-        chosen = inside & (aggregates == aggregate)[metric]
+        chosen: Any = inside & (aggregates == aggregate)[metric]
+        if chosen.all():
+            chosen = slice(None)  # as it is, without a copy
         cell = (user[chosen] * shape[1] + step[chosen]) * shape[2] + metric[chosen]
         cells, joined = _join(aggregate, cell, rows.observed_at[chosen], rows.value[chosen])
         values.reshape(-1)[cells] = np.clip(joined, -FLOAT32_MAX, FLOAT32_MAX)
@@ -197,12 +200,19 @@ def _presence(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Steps [first, last) of each user; rows widen what first_seen and last_seen say."""
     length = len(grid)
-    known = user >= 0
+    # Rows of a user mostly follow one another: each run of them counts by its least and greatest step.
+    runs = np.flatnonzero(np.diff(user, prepend=-2))
+    whose, earliest, latest = (
+        (user[runs], np.minimum.reduceat(step, runs), np.maximum.reduceat(step, runs))
+        if len(runs)
+        else (user, step, step)
+    )
+    known = whose >= 0
     first = np.full(len(names), length, dtype=np.int64)
-    np.minimum.at(first, user[known], step[known])
+    np.minimum.at(first, whose[known], earliest[known])
     last = np.full(len(names), length if last_seen is None else 0, dtype=np.int64)
     if last_seen is not None:
-        np.maximum.at(last, user[known], np.minimum(step[known] + 1, length))
+        np.maximum.at(last, whose[known], np.minimum(latest[known] + 1, length))
     for place, name in enumerate(names):
         if first_seen is not None and name in first_seen:
             first[place] = min(first[place], int(grid.index(first_seen[name])))

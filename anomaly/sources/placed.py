@@ -371,7 +371,7 @@ class _Seen:
         """PEOPLE, in byte order."""
         if not self._people:
             return PEOPLE.empty_table()
-        return _joined(pa.concat_tables(self._people)).sort_by("user_id")
+        return _joined(pa.concat_tables(self._people)).cast(PEOPLE).sort_by("user_id")
 
 
 def _whole(file: Path, seen: _Seen) -> Whole:
@@ -383,20 +383,25 @@ def _whole(file: Path, seen: _Seen) -> Whole:
 
 
 def _by_name(names: pa.DictionaryArray, times: pa.Array) -> pa.Table:
-    """PEOPLE of whatever is named."""
-    rows = pa.table({"code": names.indices, "time": times})
-    found = rows.group_by("code").aggregate([("time", "count"), ("time", "min"), ("time", "max")])
-    words = names.dictionary.take(found["code"].combine_chunks())
-    columns = [words, found["time_count"], found["time_min"], found["time_max"]]
-    return pa.table(columns, names=PEOPLE.names).cast(PEOPLE)
+    """PEOPLE of whatever is named. Rows of one name that follow one another are first taken together."""
+    codes, instants = names.indices.to_numpy(), times.to_numpy()
+    runs = np.flatnonzero(np.diff(codes, prepend=-1))
+    parts = {
+        "user_id": codes[runs],
+        "rows": np.diff(runs, append=len(codes)),
+        "first": np.minimum.reduceat(instants, runs),
+        "last": np.maximum.reduceat(instants, runs),
+    }
+    found = _joined(pa.table(parts))
+    return found.set_column(0, "user_id", names.dictionary.take(found["user_id"])).cast(PEOPLE)
 
 
 def _joined(people: pa.Table) -> pa.Table:
-    """One row for each user."""
+    """One row for each user, by name or code."""
     found = people.group_by("user_id").aggregate(
         [("rows", "sum"), ("first", "min"), ("last", "max")]
     )
-    return found.rename_columns(PEOPLE.names).cast(PEOPLE)
+    return found.rename_columns(PEOPLE.names)
 
 
 def _instants(people: pa.Table, column: str, how: str) -> dict[str, dt.datetime]:
