@@ -180,6 +180,8 @@ class RunRow(Protocol):
     @property
     def heartbeat_at(self) -> dt.datetime | None: ...
     @property
+    def progress_at(self) -> dt.datetime | None: ...
+    @property
     def holder(self) -> str: ...
     @property
     def source(self) -> str | None: ...
@@ -547,6 +549,10 @@ class FigureReader(Protocol):
 
     def last_signs(self) -> Mapping[str, dt.datetime]:
         """The last sign of life of runs that are going on; the oldest of each job."""
+        ...
+
+    def last_progress(self) -> Mapping[str, dt.datetime]:
+        """When the work of runs that are going on last got on; the oldest of each job."""
         ...
 
     def leader_until(self) -> dt.datetime | None:

@@ -22,7 +22,7 @@ from anomaly.store import Store, open_engine
 from anomaly.store.artefacts import Artefacts
 from pipelines.tracing import traced
 from pipelines.trail import Trail
-from pipelines.watch import Unwatched, Watch, Watchdog
+from pipelines.watch import Heard, Unwatched, Watch, Watchdog
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -170,7 +170,11 @@ def open_services(settings: Settings, progress: Progress) -> Services:
     services = _wired(settings, core_engine, holder_name(), progress)
     services.store.check()
     watchdog = Watchdog(services.store, utc_now, settings.run)
-    return replace(services, watch=traced(watchdog, settings, anomaly.__version__))
+    return replace(
+        services,
+        watch=traced(watchdog, settings, anomaly.__version__),
+        progress=Heard(services.progress, watchdog),
+    )
 
 
 def _wired(

@@ -28,6 +28,7 @@ from anomaly.months import parse_duration
 from pipelines.exclusive import RENEWALS_PER_LEASE
 
 if TYPE_CHECKING:
+    from anomaly.progress import Progress
     from anomaly.settings import RunSettings
     from anomaly.store import Run, Store
 
@@ -80,6 +81,26 @@ class Unwatched:
         yield Open(run.id, name, threading.get_ident(), time.monotonic(), held())
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A listener to the progress of work that also lets a watchdog know of it."""
+
+    listener: Progress
+    watchdog: Watchdog
+
+    @contextmanager
+    def track(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Pass it on."""
+        with self.listener.track(label, total) as advance:
+
+            def both(done: int) -> None:
+                self.watchdog.got_on()
+                advance(done)
+
+            self.watchdog.got_on()
+            yield both
+
+
 class Watchdog:
     """Watches with two threads, one of which never waits for the database."""
 
@@ -101,12 +122,14 @@ class Watchdog:
         self._runs: list[Run] = []
         self._stages: dict[int, Open] = {}
         self._numbers = itertools.count()
+        self._progress = clock()
         self._idle = threading.Event()
         self._ending = threading.Lock()
 
     @contextmanager
     def run(self, run: Run) -> Iterator[None]:
         """Watch a run; runs within runs, such as training for a month, are watched together."""
+        self.got_on()
         with self._lock:
             self._runs.append(run)
             first = len(self._runs) == 1
@@ -131,12 +154,18 @@ class Watchdog:
         opened = Open(run.id, name, threading.get_ident(), time.monotonic(), held())
         with self._lock:
             self._stages[number] = opened
+        self.got_on()
         try:
             yield opened
         finally:
+            self.got_on()
             with self._lock:
                 del self._stages[number]
             opened.memory = max(opened.memory, held())
+
+    def got_on(self) -> None:
+        """Note that the work of this process has got on; the next heartbeat says when."""
+        self._progress = self._clock()
 
     def _look(self, idle: threading.Event) -> None:
         """Measure memory, and end the process when a stage takes too long."""
@@ -168,7 +197,7 @@ class Watchdog:
                 if time.monotonic() - beaten >= self._beat:
                     beaten = time.monotonic()
                     for run in runs:
-                        self._store.ledger.heartbeat(run, self._clock())
+                        self._store.ledger.heartbeat(run, self._clock(), self._progress)
                 for request in self._store.requests.cancelling([run.id for run in runs]):
                     note = f"cancelled by {request.author}"
                     note += f": {request.reason}" if request.reason else ""

@@ -81,7 +81,9 @@ class Run:
 
     month: 2026-10, or None for jobs without one. outcome: the state in which it ended, which a
     later supersession does not change. rows_rejected, users_skipped: counts by reason. flag_kinds:
-    counts by "severity/kind". seconds: from start to end.
+    counts by "severity/kind". seconds: from start to end. heartbeat_at: its process lived then;
+    progress_at: its work got on then; None
+    where it is read as a run that stands.
     """
 
     id: int
@@ -107,6 +109,7 @@ class Run:
     code_version: str
     seconds: float | None
     note: str | None
+    progress_at: dt.datetime | None = field(default=None, compare=False)
 
     @property
     def rejected(self) -> int:

@@ -103,9 +103,16 @@ class Figures:
 
     def last_signs(self) -> dict[str, dt.datetime]:
         """The last sign of life of runs that are going on; the oldest of each job, aware UTC."""
+        return self._oldest(runs.c.heartbeat_at)
+
+    def last_progress(self) -> dict[str, dt.datetime]:
+        """When the work of runs that are going on last got on; the oldest of each job, aware UTC."""
+        return self._oldest(runs.c.progress_at)
+
+    def _oldest(self, when: sa.Column[dt.datetime]) -> dict[str, dt.datetime]:
         query = (
-            sa.select(runs.c.job, sa.func.min(runs.c.heartbeat_at))
-            .where(runs.c.state == "running", runs.c.heartbeat_at.is_not(None))
+            sa.select(runs.c.job, sa.func.min(when))
+            .where(runs.c.state == "running", when.is_not(None))
             .group_by(runs.c.job)
         )
         return dict(self._database.read(lambda c: [tuple(row) for row in c.execute(query)]))

@@ -73,6 +73,7 @@ class Ledger:
             "code_version": code_version,
             "started_at": now,
             "heartbeat_at": now,
+            "progress_at": now,
             "holder": holder,
         }
 
@@ -111,7 +112,12 @@ class Ledger:
             for row in connection.execute(unfinished.order_by(runs.c.id.desc())).all():
                 same = (row.configuration, row.code_version) == (configuration, code_version)
                 if taken is None and same:
-                    values = {"holder": holder, "heartbeat_at": now, "note": None}
+                    values = {
+                        "holder": holder,
+                        "heartbeat_at": now,
+                        "progress_at": now,
+                        "note": None,
+                    }
                     taken = _update(connection, row.id, values)
                 else:
                     _update(connection, row.id, {**INTERRUPTED, "finished_at": now})
@@ -129,12 +135,16 @@ class Ledger:
         closed = unfinished.values(**INTERRUPTED, finished_at=now)
         self._database.write(lambda c: c.execute(closed))
 
-    def heartbeat(self, run: Run, now: dt.datetime) -> None:
-        """Say that a run goes on; one that has ended, or is another's now, is left alone."""
+    def heartbeat(self, run: Run, now: dt.datetime, progress: dt.datetime | None = None) -> None:
+        """Say that a run's process lives; one that has ended, or is another's now, is left alone.
+
+        progress: when its work last got on; None: nothing is said of that.
+        """
         alive = sa.update(runs).where(
             runs.c.id == run.id, runs.c.state == "running", runs.c.holder == run.holder
         )
-        self._database.write(lambda c: c.execute(alive.values(heartbeat_at=now)))
+        values = {"heartbeat_at": now} | ({} if progress is None else {"progress_at": progress})
+        self._database.write(lambda c: c.execute(alive.values(values)))
 
     def begin_stage(self, run: Run, stage: str, now: dt.datetime) -> None:
         """Enter a stage when it begins, so that one that never ends is seen; again: it goes on."""

@@ -166,6 +166,7 @@ runs = _table(
     _words("code_version"),
     _number("seconds", nullable=True),
     _words("note", nullable=True),
+    _instant("progress_at", nullable=True),
     sa.CheckConstraint(
         "state IN ('planned', 'running', 'provisional', 'complete', 'failed', 'missed', 'superseded')",
         name="runs_state",
@@ -443,7 +444,9 @@ def _like(table: sa.Table, names: tuple[str, ...]) -> list[sa.Column[object]]:
     return [sa.Column(name, table.c[name].type) for name in names]
 
 
-runs_current = sa.Table("runs_current", VIEWS, *_like(runs, tuple(runs.c.keys())))
+# What is of interest only while a run goes on is not shown to analysts.
+shown_of_runs = tuple(name for name in runs.c.keys() if name != runs.c.progress_at.name)  # noqa: SIM118
+runs_current = sa.Table("runs_current", VIEWS, *_like(runs, shown_of_runs))
 flags_current = sa.Table(
     "flags_current",
     VIEWS,

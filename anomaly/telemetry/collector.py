@@ -148,6 +148,12 @@ class _Families:
             labels=["job"],
             unit="seconds",
         )
+        self.progress = GaugeMetricFamily(
+            "anomaly_run_progress_timestamp",
+            "When the work of the job's run that is going on last got on, in seconds since 1970 UTC.",
+            labels=["job"],
+            unit="seconds",
+        )
         self.month_state = GaugeMetricFamily(
             "anomaly_month_state",
             "1 for the state that each of the last 13 months is in, 0 for its other states.",
@@ -248,6 +254,8 @@ def _fill_runs(families: _Families, store: MetricStore) -> None:
             families.last_success.add_metric([run.job], run.finished_at.timestamp())
     for job, seen in sorted(store.figures.last_signs().items()):
         families.last_sign.add_metric([job], seen.timestamp())
+    for job, seen in sorted(store.figures.last_progress().items()):
+        families.progress.add_metric([job], seen.timestamp())
     until = store.figures.leader_until()
     if until is not None:
         families.lease.add_metric([], until.timestamp())

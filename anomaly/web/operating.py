@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MONTHS = 13  # as the metrics show
 SILENT = dt.timedelta(minutes=2)  # a heartbeat older than this is told
+STANDING = dt.timedelta(minutes=30)  # so is work that has not got on for longer
 STALE = dt.timedelta(days=2)  # a source whose newest row is older than this is told
 PUBLISHED = ("complete", "provisional")
 STATES = {
@@ -294,8 +295,6 @@ def _going(run: RunRow, facts: Facts) -> Going:
     current = max(open_now, key=lambda stage: stage.started_at or facts.now, default=None)
     planned = sum(stage.users for stage in stages if stage.stage == "plan")
     scored = sum(stage.users for stage in stages if stage.stage == "score")
-    beaten = run.heartbeat_at or run.started_at or facts.now
-    silence = facts.now - beaten
     return Going(
         run,
         current.stage if current else "between stages",
@@ -304,10 +303,23 @@ def _going(run: RunRow, facts: Facts) -> Going:
         else None,
         scored / planned if planned else None,
         f"{scored:,} of {words.count(planned, 'user')} scored" if planned else "",
-        f"no sign of life for {_age(silence)}; the scheduler takes it up or closes it"
-        if silence > SILENT
-        else None,
+        _stuck(run, facts.now),
     )
+
+
+def _stuck(run: RunRow, now: dt.datetime) -> str | None:
+    """Why a run that goes on seems stuck: its process is silent, or lives and does not get on."""
+    began = run.started_at or now
+    silence = now - (run.heartbeat_at or began)
+    if silence > SILENT:
+        return f"no sign of life for {_age(silence)}; the scheduler takes it up or closes it"
+    standing = now - (run.progress_at or began)
+    if standing > STANDING:
+        return (
+            f"its process lives, but its work has not got on for {_age(standing)}. Look where it waits, "
+            "or cancel it"
+        )
+    return None
 
 
 def _job(job: str, facts: Facts) -> JobLine:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from anomaly.exceptions import AnomalyError, UsageError
 from pipelines.cli import output
+from pipelines.cli.arguments import one_of
 from pipelines.cli.shell import shell_of
+
+if TYPE_CHECKING:
+    from pipelines.jobs.plan import Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +44,7 @@ def check(context: typer.Context) -> None:
     from pipelines.jobs.check import run_checks
 
     shell = shell_of(context)
-    checks = run_checks(shell.settings, shell.services)
+    checks = run_checks(shell.services)
     output.show(
         shell,
         "checks",
@@ -54,15 +59,51 @@ def check(context: typer.Context) -> None:
 def plan(
     context: typer.Context,
     month: str = typer.Option(..., "--month", help="2026-10."),
+    form: str = typer.Option("table", "--format", help="table or json."),
 ) -> None:
     """What a run would do: rows, users, memory, minutes, expected flags. Changes nothing."""
+    import json
+    from dataclasses import asdict
+
     from anomaly.months import Month
     from pipelines.jobs.plan import plan_month
 
+    one_of("--format", form, ("table", "json"))
     shell = shell_of(context)
-    wanted = Month.parse(month)
-    lines = plan_month(shell.services(), wanted)
-    output.show(shell, f"a run of {wanted} would", ("what", "how much"), lines)
+    found = plan_month(shell.services(), Month.parse(month))
+    if form == "json":
+        typer.echo(json.dumps(asdict(found), indent=1))
+        return
+    output.show(shell, f"a run of {found.month} would", ("what", "how much"), plan_lines(found))
+
+
+def plan_lines(plan: Plan) -> list[tuple[str, str]]:
+    """The plan for a reader."""
+    trains = f"yes, on {plan.learnt:,} users" if plan.learnt else "no"
+    lines = [
+        ("rows in the month", f"{plan.rows:,}"),
+        ("rows to read first", f"about {plan.new_rows:,}" if plan.new_rows else "none known"),
+        ("users", f"{plan.users:,}"),
+        ("train a model", trains),
+        ("months to learn users from", str(plan.history)),
+        ("end as", plan.state),
+        ("memory", f"about {plan.memory / 2**20:,.0f} MiB"),
+        ("time", f"about {duration(plan.seconds)}"),
+        ("flags expected", "not known before a month is complete"),
+        ("of them by chance", "as [threshold] says"),
+        ("stands already", plan.standing),
+    ]
+    known = {}
+    if plan.flags is not None:
+        known["flags expected"] = f"about {plan.flags:.0f}, as in the months before"
+    if plan.chance is not None:
+        known["of them by chance"] = f"at most {plan.chance:.1f}"
+    return [(name, known.get(name, text)) for name, text in lines]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
 def import_files(

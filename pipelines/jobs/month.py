@@ -15,9 +15,9 @@ from anomaly.exceptions import UsageError
 from pipelines.exclusive import exclusive
 from pipelines.executors import open_executor
 from pipelines.jobs.books import Outcome, Scratch, open_run, published
+from pipelines.jobs.footprint import BASE_MEMORY, shard_memory
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.passes import score_shards
-from pipelines.jobs.plan import BASE_MEMORY, shard_memory
 from pipelines.jobs.reading import known_of
 from pipelines.jobs.refit import refit_threshold
 from pipelines.jobs.reopen import take_in

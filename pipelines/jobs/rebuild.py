@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from anomaly.exceptions import UsageError
 from pipelines.exclusive import exclusive
 from pipelines.executors import open_executor
-from pipelines.jobs.plan import BASE_MEMORY, shard_memory
+from pipelines.jobs.footprint import BASE_MEMORY, shard_memory
 from pipelines.jobs.reading import known_of, months_span, people_before
 from pipelines.jobs.states import Memory
 from pipelines.jobs.train import load_model

@@ -17,8 +17,8 @@ from anomaly.exceptions import AnomalyError, BusyError, DataError, SourceError, 
 from anomaly.months import Month
 from pipelines.executors import open_executor
 from pipelines.jobs.books import MONTH_JOB, Ledger, failing
+from pipelines.jobs.footprint import BASE_MEMORY, shard_memory
 from pipelines.jobs.passes import score_shards
-from pipelines.jobs.plan import BASE_MEMORY, shard_memory
 from pipelines.jobs.reading import known_of, months_span, people_before
 from pipelines.jobs.retention import kept_since
 from pipelines.jobs.scope import Scope

@@ -110,7 +110,10 @@ def whom_to_score(
 def _empty(services: Services, month: Month) -> str:
     span = services.store.observations.span()
     if span is None:
-        return "the database holds no observations. Import some: anomaly import FILE"
+        return (
+            "the database holds no observations. Import some: anomaly import FILE; or read [source]: "
+            "anomaly schedule --once ingest"
+        )
     first, last = (month_of(when, services.timezone) for when in span)
     return (
         f"{month} holds no rows; observations run from {first} to {last}. Run one of those months."

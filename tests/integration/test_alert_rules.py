@@ -58,6 +58,7 @@ def rates(*values):
 FAILURE = 'anomaly_run_last_failure_timestamp_seconds{exported_job="month"}'
 SUCCESS = 'anomaly_run_last_success_timestamp_seconds{exported_job="month"}'
 HEARTBEAT = 'anomaly_run_heartbeat_timestamp_seconds{exported_job="month"}'
+PROGRESS = 'anomaly_run_progress_timestamp_seconds{exported_job="month"}'
 LEASE = "anomaly_scheduler_lease_end_timestamp_seconds"
 MISSED = 'anomaly_jobs_missed_total{exported_job="score"}'
 DATABASE = 'anomaly_source_watermark_timestamp_seconds{source="warehouse:behaviour"}'
@@ -103,6 +104,13 @@ CASES = [
     ),
     Case("AnomalyRunFailing", {FAILURE: always(300)}, {SUCCESS: always(300)}, 10),
     Case("AnomalyRunStuck", {HEARTBEAT: always(0)}, {HEARTBEAT: "0+60x200"}, 15),
+    # It hangs: its heart beats on, its work stands.
+    Case(
+        "AnomalyRunStuck",
+        {HEARTBEAT: "0+60x200", PROGRESS: always(0)},
+        {HEARTBEAT: "0+60x200", PROGRESS: "0+60x200"},
+        35,
+    ),
     Case("AnomalyNoLeader", {LEASE: always(30)}, {LEASE: "30+60x200"}, 10),
     Case("AnomalyJobMissed", {MISSED: "0x5 1x200"}, {MISSED: always(7)}, 30),
     Case(

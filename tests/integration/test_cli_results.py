@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import structlog
 from pyarrow import csv as pcsv
@@ -18,7 +19,9 @@ from anomaly.records import FLAG_COLUMNS
 from anomaly.settings import CohortSettings
 from anomaly.store import Moved, UserRow
 from pipelines.cli.app import run
+from pipelines.cli.data import plan_lines
 from pipelines.jobs.month import Options, run_month
+from pipelines.jobs.plan import plan_month
 from pipelines.jobs.reading import peering_of
 from pipelines.jobs.report import as_markdown, month_report
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
@@ -192,17 +195,61 @@ def test_models_are_listed_promoted_and_rolled_back(scored, capsys):
 
 def test_a_plan_changes_nothing(scored, capsys):
     before = len(scored.store.ledger.runs())
-    text = out_of(capsys, "plan", "--month", "2026-03")
-    assert "1,490" in text
-    assert "complete" in text
+    plan = plan_month(scored, Month(2026, 3))
+    assert (plan.rows, plan.users, plan.learnt, plan.state) == (1490, 6, 0, "complete")
+    assert (plan.flags, plan.chance) == (None, pytest.approx(0.12))
+    assert plan.seconds > 0
+    assert plan.memory > 50 * 2**20
     assert len(scored.store.ledger.runs()) == before
     assert run(["plan", "--month", "2026-04"]) == 4
+    said = dict(plan_lines(plan))
+    assert said["stands already"].endswith("complete")
+    assert said["train a model"] == "no"
+
+
+def test_a_plan_for_a_month_without_a_model_times_training(database):
+    database.store.observations.write(behaviour("2026-01", "2026-03"), "t")
+    plan = plan_month(database, Month(2026, 3))
+    assert (plan.learnt, plan.history, plan.standing) == (6, 2, "nothing")
+    assert len(database.engine().fitted) == 1, "tried, with few gradient steps"
+    assert database.store.models.list() == []
+    assert dict(plan_lines(plan))["train a model"] == "yes, on 6 users"
+
+
+def test_flags_are_expected_as_in_the_months_before(scored):
+    scored.store.observations.write(behaviour("2026-04", "2026-04"), "t")
+    assert plan_month(scored, Month(2026, 4)).flags == pytest.approx(2.0)
 
 
 def test_checks_tell_what_is_ready(scored, capsys):
     text = out_of(capsys, "check")
     assert "4,322 rows, 6 users, 2 metrics" in text
     assert "2026-02 is the first month that can be run" in text
+
+
+def test_checks_pass_before_the_first_run_has_read_its_files(
+    database, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("ANOMALY_SOURCE__PATH", str(tmp_path / "rows"))
+    assert run(["check"]) == 3
+    assert "there is no such file" in capsys.readouterr().out
+    (tmp_path / "rows").mkdir()
+    parquet.write_table(behaviour("2026-01", "2026-03"), tmp_path / "rows" / "a.parquet")
+    text = out_of(capsys, "check")
+    assert "1 file, " in text
+    assert "none yet; the first run reads them from the source" in text
+
+
+def test_checks_tell_what_is_missing_and_who_will_be_left_out(database, capsys):
+    table = behaviour("2026-01", "2026-03")
+    days = pc.day(table["observed_at"])
+    gap = pc.and_(pc.equal(pc.month(table["observed_at"]), 3), pc.equal(days, 14))
+    silent = pc.and_(pc.equal(table["user_id"], "u5"), pc.equal(pc.month(table["observed_at"]), 3))
+    database.store.observations.write(table.filter(pc.invert(pc.or_(gap, silent))), "t")
+    text = out_of(capsys, "check")
+    assert "no rows on 1 day of 2026-03: 2026-03-14" in text
+    assert "1 of 6 users without a row in 2026-03" in text
+    assert "it can be written" in text
 
 
 def test_retention_counts_what_is_due(scored, capsys, monkeypatch):

@@ -47,6 +47,7 @@ NAMES = (
     "anomaly_run_last_success_timestamp_seconds",
     "anomaly_run_last_failure_timestamp_seconds",
     "anomaly_run_heartbeat_timestamp_seconds",
+    "anomaly_run_progress_timestamp_seconds",
     "anomaly_month_state",
     "anomaly_month_end_timestamp_seconds",
     "anomaly_month_flags_per_thousand_user_months",
@@ -329,6 +330,11 @@ def test_signs_of_life_failures_and_the_leader(store):
     assert value(store, "anomaly_run_heartbeat_timestamp_seconds", job="train") == (
         RUN_AT.timestamp()
     )
+    later = RUN_AT + dt.timedelta(seconds=30)
+    store.ledger.heartbeat(run, later)
+    for name, when in (("heartbeat", later), ("progress", RUN_AT)):
+        metric = f"anomaly_run_{name}_timestamp_seconds"
+        assert value(store, metric, job="train") == when.timestamp()
     store.ledger.finish(run, "failed", RUN_AT + dt.timedelta(minutes=1), note="no rows")
     assert value(store, "anomaly_run_heartbeat_timestamp_seconds", job="train") is None
     failed = value(store, "anomaly_run_last_failure_timestamp_seconds", job="train")

@@ -1,5 +1,6 @@
 """The operator's pages: what they say, whom they serve, and what they ask of the scheduler."""
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from anomaly.settings import Settings
 from anomaly.store import Store, open_engine, schema
 from anomaly.web.access import roles_of_routes
 from anomaly.web.app import create_app
-from tests.fixtures.operating import Asked, publish_year
+from tests.fixtures.operating import NOW, Asked, publish_year
 from tests.fixtures.serving import bearer, door_of, serving, token_of
 
 
@@ -63,6 +64,22 @@ def test_a_running_month_shows_its_stage_and_how_far_it_is(web):
     said = text_of(web.get("/operate"))
     assert "score, for 1 minute" in said
     assert "1,000 of 2,000 users scored" in said
+
+
+def test_a_run_that_hangs_is_named(store, asked):
+    (run,) = store.ledger.runs(job="month", states=("running",))
+    asked.now_at = NOW + dt.timedelta(minutes=40)
+    try:
+        with (
+            serving(app_of(store, asked)) as address,
+            httpx.Client(base_url=address, timeout=60) as client,
+        ):
+            assert f"Run {run.id} no sign of life for" in text_of(client.get("/operate"))
+            store.ledger.heartbeat(run, asked.now_at)
+            said = text_of(client.get("/operate"))
+            assert "its process lives, but its work has not got on for 43 minutes" in said
+    finally:
+        store.ledger.heartbeat(run, NOW - dt.timedelta(seconds=5))
 
 
 def test_a_run_shows_its_stages_with_what_was_left_out(web, store):

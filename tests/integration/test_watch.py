@@ -1,5 +1,6 @@
 """What is stuck, cancelled, stopped or dead: it is named in the ledger, and no run stays `running`."""
 
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -13,12 +14,13 @@ import pytest
 
 from anomaly.exceptions import BusyError
 from anomaly.months import Month
+from anomaly.progress import SILENT
 from anomaly.settings import Settings, with_values
 from pipelines.jobs.books import failing, staged
 from pipelines.jobs.month import run_month
 from pipelines.schedule import Scheduler
 from pipelines.stopping import EXIT_CODE, Stopped
-from pipelines.watch import Watchdog, where_stands
+from pipelines.watch import Heard, Watchdog, where_stands
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
 
 SAME = {"configuration": "c1", "code_version": "1"}
@@ -39,7 +41,7 @@ def watched(services, ended, **run):
     """Services whose watchdog sets `ended` instead of ending the process."""
     settings = with_values(services.settings, "test", "run", **run)
     dog = Watchdog(services.store, services.clock, settings.run, lambda _: ended.set())
-    return replace(services, settings=settings, watch=dog)
+    return replace(services, settings=settings, watch=dog, progress=Heard(SILENT, dog))
 
 
 def begun(services, job="month", month="2026-03", **changes):
@@ -107,6 +109,33 @@ def test_a_running_stage_is_in_the_ledger_with_its_heartbeat(services, clock):
     (stage,) = services.store.ledger.stages(run.id)
     assert (stage.rows, stage.skipped, stage.finished_at) == (7, {"not_finite": 2}, clock())
     assert stage.memory > 10 << 20
+
+
+def test_work_that_hangs_is_told_from_a_process_that_is_gone(services, clock):
+    services = watched(services, threading.Event(), lease="1s")
+    run = begun(services)
+
+    def beats():
+        for _ in range(500):
+            known = services.store.ledger.get(run.id)
+            if known.heartbeat_at == clock():
+                return known
+            time.sleep(0.02)
+        raise AssertionError("no heartbeat")
+
+    with (
+        failing(services, run),
+        staged(services, run, "read"),
+        services.progress.track("reading", 2) as advance,
+    ):
+        began = clock()
+        clock.sleep(600)
+        hung = beats()
+        assert (hung.progress_at, hung.heartbeat_at) == (began, clock())
+        clock.sleep(60)
+        advance(1)
+        clock.sleep(1)
+        assert beats().progress_at == clock() - dt.timedelta(seconds=1)
 
 
 def test_a_run_that_is_cancelled_ends_with_who_and_why(services, clock):
