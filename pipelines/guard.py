@@ -46,7 +46,9 @@ def open_door(services: Services) -> Door:
             do="put a proxy with TLS before this and set [web] public_url to its https:// address",
         )
     key = session_key(services.settings)
-    return Door(services.store.tokens, web, key, services.clock, _provider(web))
+    return Door(
+        services.store.tokens, web, key, services.clock, _provider(web), services.audit.record
+    )
 
 
 def refuse_unguarded(web: WebSettings, *, somebody_can: bool) -> None:

@@ -65,6 +65,18 @@ class Provider(Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """Writes who did what into the audit."""
+
+    def __call__(self, actor: str, action: str, subject: str, reason: str = "") -> None:
+        """Add a row; see `pipelines.trail.Trail.record`."""
+        ...
+
+
+def unrecorded(actor: str, action: str, subject: str, reason: str = "") -> None:
+    """Write nothing: for a door without an audit behind it."""
+
+
 class Door:
     """Tells who asks: by a token, by a log-on, or, on an open server, as the local user.
 
@@ -79,7 +91,9 @@ class Door:
         key: bytes,
         clock: Clock,
         provider: Provider | None = None,
+        record: Recorder = unrecorded,
     ) -> None:
+        self.record = record
         self.tokens = tokens
         self.settings = settings
         self.clock = clock

@@ -23,6 +23,9 @@ from anomaly.roles import Caller, Identity
 from anomaly.web.access import ANYONE, Door, Visit, needs, refuse_forged, visiting
 from anomaly.web.pages import Renderer
 
+# What the audit calls it; what cannot be written there does not come to pass.
+LOG_ON, LOG_OFF, REFUSED = "log_on", "log_off", "log_on.refused"
+PROVIDER = "page:login/callback"
 IPV6_HOME = 64  # bits that one customer of a network shares
 Target = Annotated[str, Query(alias="next", max_length=2_000)]
 log = structlog.get_logger()
@@ -86,12 +89,14 @@ def router(renderer: Renderer, door: Door) -> APIRouter:
         if _let_in(request, door, token.strip()):
             return RedirectResponse(local_path(target), 303)
         log.warning("log_on_refused", client=whence(request))
+        door.record(f"address:{whence(request)}", REFUSED, "page:login", "no such token")
         return page(target, None, "This token is unknown, has expired or was revoked.", 401)
 
     @routes.post("/logout", dependencies=[Depends(needs("monitor"))])
     def log_off(request: Request) -> Response:
         session = door.tokens.find(request.session.get("session", ""), "session", door.clock())
         if session is not None:
+            door.record(session.name, LOG_OFF, f"token:{session.id}")
             door.tokens.revoke(session.id, door.clock())
         request.session.clear()
         return RedirectResponse("/login", 303)
@@ -112,6 +117,7 @@ def router(renderer: Renderer, door: Door) -> APIRouter:
         person = await provider.finish(request)
         if person.role is None:
             log.warning("log_on_without_role", client=whence(request))
+            await run_in_threadpool(door.record, person.name, REFUSED, PROVIDER, "no role here")
             raise HTTPException(
                 403,
                 f"{person.name} has no role here. Ask whoever runs this server for one, or for a "
@@ -148,6 +154,7 @@ def _admit(request: Request, door: Door, person: Identity) -> None:
     now = door.clock()
     author = f"{door.settings.issuer} {person.subject}"
     ends = now + parse_duration(door.settings.session)
+    door.record(person.name, LOG_ON, PROVIDER, f"role {person.role}")
     session = door.tokens.open_session(person.name, person.role, author, now, ends)
     request.session.clear()
     request.session["session"] = session
@@ -160,6 +167,7 @@ def _let_in(request: Request, door: Door, secret: str) -> bool:
         return False
     ends = min(now + parse_duration(door.settings.session), token.expires_at)
     author = f"token {token.id}"
+    door.record(token.name, LOG_ON, f"token:{token.id}", f"role {token.role}")
     session = door.tokens.open_session(token.name, token.role, author, now, ends, token.id)
     request.session.clear()  # nothing from before the log-on is carried over
     request.session["session"] = session

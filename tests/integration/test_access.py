@@ -10,11 +10,13 @@ import pytest
 from fastapi import APIRouter, HTTPException
 from prometheus_client import CollectorRegistry
 
+from anomaly.exceptions import SourceError
 from anomaly.roles import Role
 from anomaly.settings import Settings
 from anomaly.store import Store, open_engine, schema
-from anomaly.web.access import roles_of_routes
+from anomaly.web.access import Recorder, roles_of_routes, unrecorded
 from anomaly.web.app import create_app
+from pipelines.trail import Trail
 from tests.factories import MONTH, publish_month
 from tests.fixtures.serving import bearer, door_of, serving, token_of
 
@@ -68,9 +70,12 @@ class AwayProvider:
 
 @contextmanager
 def client(
-    store: Store, provider: AwayProvider | None = None, **settings: object
+    store: Store,
+    provider: AwayProvider | None = None,
+    record: Recorder = unrecorded,
+    **settings: object,
 ) -> Iterator[httpx.Client]:
-    door = door_of(store, provider, **settings)
+    door = door_of(store, provider, record, **settings)
     app = create_app(store, Settings(), CollectorRegistry(), lambda: True, door)
     with serving(app) as address, httpx.Client(base_url=address, timeout=60) as web:
         yield web
@@ -285,6 +290,33 @@ def test_metrics_can_be_made_public(shared):
         assert web.get("/metrics").status_code == 401
     with client(shared, authentication="required", metrics_public=True) as web:
         assert web.get("/metrics").status_code == 200
+        assert web.get("/").status_code == 401
+
+
+def test_log_ons_are_in_the_audit_by_hashes_alone(shared, tokens, tmp_path):
+    settings = Settings.model_validate({"run": {"artefacts": str(tmp_path)}})
+    trail = Trail(settings, shared, lambda: dt.datetime.now(dt.UTC))
+    with client(shared, record=trail.record, authentication="required") as web:
+        log_on(web, "guess")
+        log_on(web, tokens["operator"])
+        web.post("/logout", data={"csrf": csrf_of(web.get("/"))})
+    (refused,) = trail.rows(actor="address:127.0.0.1")
+    assert (refused.action, refused.subject) == ("log_on.refused", "page:login")
+    came, went = trail.rows(actor="ann")
+    assert (came.action, came.reason) == ("log_on", "role operator")
+    assert came.subject.startswith("token:")
+    assert went.action == "log_off"
+    kept = repr(shared.audit.read())
+    assert not any(word in kept for word in ("ann", "127.0.0.1", "guess", tokens["operator"]))
+    assert trail.findings()[2] == []
+
+
+def test_a_log_on_that_cannot_be_written_does_not_come_to_pass(shared, tokens):
+    def full(*_: object) -> None:
+        raise SourceError("the disk is full")
+
+    with client(shared, record=full, authentication="required") as web:
+        assert log_on(web, tokens["reader"]).status_code == 503
         assert web.get("/").status_code == 401
 
 

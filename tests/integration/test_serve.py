@@ -10,12 +10,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
+import httpx
 import pytest
 
 from anomaly.months import Month
 from pipelines.jobs.month import run_month
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
+from tests.fixtures.serving import token_of
 
 PEAKS = {("u2", "2026-03-12T03:00"): 400.0}
 
@@ -41,6 +44,18 @@ def started(url, *arguments):
     environment = {**os.environ, "ANOMALY_DATABASE__URL": url}
     command = [sys.executable, "-m", "pipelines", "serve", *arguments]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def serving_process(url, *arguments):
+    """A server's process; gives its address."""
+    process = started(url, *arguments)
+    try:
+        lines = iter(process.stderr.readline, "")
+        yield next(filter(None, (re.search(r"http://\S+:\d+/", line) for line in lines)))[0]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
 
 
 def test_it_serves_page_and_metrics_and_ends_with_0(services, sqlite_url):
@@ -77,3 +92,21 @@ def test_an_address_that_is_taken_is_named(services, sqlite_url):
         _, error = process.communicate(timeout=60)
     assert process.returncode == 2
     assert f"[web] 127.0.0.1:{port}: cannot be listened on" in error
+
+
+@pytest.mark.parametrize(("trusted", "last"), [("[]", 429), ('["127.0.0.1"]', 401)])
+def test_a_proxy_tells_clients_apart_where_it_is_trusted(
+    services, sqlite_url, monkeypatch, trusted, last
+):
+    token_of(services.store, "reader")
+    monkeypatch.setenv("ANOMALY_WEB__LOG_ONS_PER_MINUTE", "2")
+    monkeypatch.setenv("ANOMALY_WEB__TRUSTED_PROXIES", trusted)
+    with serving_process(sqlite_url, "--port", "0", "--no-schedule") as address:
+        answers = []
+        for client in ("203.0.113.1", "203.0.113.1", "203.0.113.1", "203.0.113.2"):
+            headers = {"X-Forwarded-For": client}
+            with httpx.Client(base_url=address, headers=headers, timeout=60) as browser:
+                found = re.search(r'name="csrf" value="(\w+)"', browser.get("/login").text)
+                form = {"csrf": found[1], "token": "guess", "next": "/"}
+                answers.append(browser.post("/login", data=form).status_code)
+    assert answers == [401, 401, 429, last]
