@@ -36,12 +36,13 @@ def select(
 
     Args: evidence (steps,). cut: narrows a stretch to the steps that made it odd. worth: says whether
         what remains shows a departure that is worth a flag. prune: see `_pruned`. together: flags
-        nearer than so many steps are one.
+        nearer than so many steps are one, unless its own numbers would show nothing.
     """
     above = np.concatenate([[0], (evidence >= level).astype(np.int8), [0]])
     edges = np.flatnonzero(np.diff(above)).reshape(-1, 2)
     stretches = [Window(int(a), int(b), float(evidence[a:b].max())) for a, b in edges]
-    windows = _joined([window for window in map(cut, stretches) if worth(window)], together)
+    kept = [window for window in map(cut, stretches) if worth(window)]
+    windows = _joined(kept, together, worth)
     if prune > 0 and windows:
         inside = np.zeros(len(evidence), dtype=bool)
         for window in stretches:
@@ -50,16 +51,17 @@ def select(
     return windows
 
 
-def _joined(windows: list[Window], together: int) -> list[Window]:
-    """Windows in order of time, those nearer than so many steps made one."""
+def _joined(windows: list[Window], together: int, worth: Callable[[Window], bool]) -> list[Window]:
+    """Windows in order of time, those nearer than so many steps made one where that is worth a flag."""
     out: list[Window] = []
     for window in windows:
         if out and window.first - out[-1].last < together:
-            before = out.pop()
-            last, highest = max(before.last, window.last), max(before.evidence, window.evidence)
-            out.append(Window(before.first, last, highest))
-        else:
-            out.append(window)
+            last, highest = max(out[-1].last, window.last), max(out[-1].evidence, window.evidence)
+            both = Window(out[-1].first, last, highest)
+            if worth(both):
+                out[-1] = both
+                continue
+        out.append(window)
     return out
 
 

@@ -22,6 +22,7 @@ from anomaly.metrics import MetricSpec
 from anomaly.networks.runtime import Network
 from anomaly.networks.silent import Silent
 from anomaly.networks.spec import NetworkSpec
+from anomaly.panel import DAY_SECONDS
 from anomaly.scan import VIEWS, Looking, Usual
 from anomaly.shapes import LONGEST, Yardstick
 from anomaly.states import Sizes
@@ -114,8 +115,12 @@ class Model:
 
     @property
     def together(self) -> int:
-        """Flags nearer than so many steps are one: a window that covers both would be odd for both."""
-        return LONGEST if self.looking.courses else 0
+        """Flags of a user nearer than so many steps are one story: a window would cover both, and people go
+        on with what they do the next day.
+        """
+        if self.looking.courses:
+            return LONGEST
+        return min(max(1, DAY_SECONDS // self.step), self.lengths[-1])
 
     @property
     def sizes(self) -> Sizes:
