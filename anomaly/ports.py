@@ -40,7 +40,8 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class FlagFilter:
     """Which flags to read; None does not filter. `metric` matches any metric of a flag; `label` the
-    last verdict; `suppressed` whether a suppression quiets it.
+    last verdict; `suppressed` whether a suppression quiets it. after: only what comes behind this score
+    and flag_id in the list's order.
     """
 
     month: str | None = None
@@ -54,6 +55,7 @@ class FlagFilter:
     suppressed: bool | None = None
     limit: int | None = None
     offset: int = 0
+    after: tuple[float, str] | None = None
 
 
 class FlagRow(Protocol):
@@ -322,6 +324,10 @@ class FlagReader(Protocol):
 
     def select(self, filters: FlagFilter) -> Sequence[FlagRow]:
         """The flags that pass, by falling score, then flag_id."""
+        ...
+
+    def arrow(self, filters: FlagFilter) -> pa.Table:
+        """The same as a table of the export's columns."""
         ...
 
     def get(self, flag_id: str) -> FlagRow:

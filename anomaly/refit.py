@@ -2,9 +2,10 @@
 
 Verdicts say what share of the flags of each group (leading metric, kind, direction) is false. Where
 that comes to more false flags than the operator's budget allows, the least score of groups is raised
-step by step, first where most false flags go for the fewest true ones, and never so far that more
-than LOST of a group's true flags would have been missed. It cannot be lowered: what did not reach
-1.0 was never flagged and has no verdict.
+step by step, first where most false flags go for the fewest true ones. What true flags a step would
+cost is never read off the group's few verdicts alone, which had none there by luck, but drawn towards
+what all verdicts say of flags of such a score (empirical Bayes); and no more than LOST of all true
+flags may go. It cannot be lowered: what did not reach 1.0 was never flagged and has no verdict.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
 LEAST_JUDGED = 20  # verdicts under which nothing is fitted
-LOST = 0.1  # of a group's flags that were judged right, at most
+LOST = 0.1  # of all flags that were judged right, at most
+PRIOR = 8.0  # verdicts that what all groups say is worth in each
+NEAR = 0.25  # of verdicts, by score, tell how often a flag of such a score is right
+LEAST_COST = 0.01  # right flags that a step is held to cost at least, to rank those that cost none
 STEP = 1e-4  # above a score, so that a flag of that score needs more
 
 Group = tuple[str, str, str]  # leading metric, kind, direction
@@ -89,23 +97,31 @@ def refit(
     """
     if len(judged) < LEAST_JUDGED or user_months <= 0:
         return Refit((), len(judged), budget, None, None)
-    per: dict[Group, list[Judged]] = defaultdict(list)
-    for one in judged:
-        per[one.group].append(one)
+    per: dict[Group, list[tuple[Judged, float]]] = defaultdict(list)
+    for one, likely in zip(judged, likely_right(judged).tolist(), strict=True):
+        per[one.group].append((one, likely))
     # A flag that was judged stands for as many as its group has flags per verdict.
     weight = {
         group: 1_000 * max(flags.get(group, 0), len(rows)) / len(rows) / user_months
         for group, rows in per.items()
     }
+    spare = LOST * sum(one.right for one in judged)
     floors: dict[Group, float] = {}
     wrong = Counter(one.group for one in judged if not one.right)
     before = rate = sum(weight[group] * count for group, count in wrong.items())
     while rate > budget:
-        raises = [step for group in per if (step := _raised(per[group], floors.get(group, 0.0)))]
+        raises = [
+            step
+            for group in per
+            if (step := _raised(per[group], floors.get(group, 0.0))) and step.lost <= spare
+        ]
         if not raises:
             break
-        best = max(raises, key=lambda it: (it.gone * weight[it.group] / (1 + it.lost), it.group))
+        best = max(
+            raises, key=lambda it: (it.gone * weight[it.group] / (LEAST_COST + it.lost), it.group)
+        )
         floors[best.group] = best.least_score
+        spare -= best.lost
         rate -= best.gone * weight[best.group]
     groups = tuple(
         Fitted(*group, len(per[group]), wrong[group], floors.get(group)) for group in sorted(per)
@@ -113,28 +129,44 @@ def refit(
     return Refit(groups, len(judged), budget, before, max(rate, 0.0))
 
 
+def likely_right(judged: Sequence[Judged]) -> NDArray[np.float64]:
+    """How often a flag of such a score is right, whatever its group: the share among the nearest scores."""
+    order = np.argsort([one.score for one in judged], kind="stable")
+    right = np.array([judged[place].right for place in order], dtype=np.float64)
+    reach = max(1, round(NEAR * len(judged) / 2))
+    total = np.concatenate([[0.0], np.cumsum(right)])
+    first = np.maximum(np.arange(len(judged)) - reach, 0)
+    last = np.minimum(np.arange(len(judged)) + reach + 1, len(judged))
+    share = np.empty(len(judged))
+    share[order] = (total[last] - total[first]) / (last - first)
+    return share
+
+
 @dataclass(frozen=True, slots=True)
 class _Raise:
-    """A higher floor of a group: wrong flags that go, and right ones that go with them."""
+    """A higher floor of a group: wrong flags that go, and right ones that likely go with them."""
 
     group: Group
     least_score: float
     gone: int
-    lost: int
+    lost: float
 
 
-def _raised(rows: Sequence[Judged], floor: float) -> _Raise | None:
-    """The next floor at which a wrong flag goes, unless too many right ones would go as well."""
-    shown = [one for one in rows if one.score >= floor]
-    wrong = [one.score for one in shown if not one.right]
+def _raised(rows: Sequence[tuple[Judged, float]], floor: float) -> _Raise | None:
+    """The next floor at which a wrong flag goes. rows: with what `likely_right` says of each."""
+    wrong = [one.score for one, _ in rows if one.score >= floor and not one.right]
     if not wrong:
         return None
     least = round(min(wrong) + STEP, 4)
-    right = [one.score for one in rows if one.right]
-    lost = sum(score < least for score in right)
-    if lost > LOST * len(right):
-        return None
-    gone = [one for one in shown if one.score < least]
-    return _Raise(
-        rows[0].group, least, sum(not one.right for one in gone), sum(one.right for one in gone)
-    )
+    gone = sum(score < least for score in wrong)
+    return _Raise(rows[0][0].group, least, gone, max(_lost(rows, least) - _lost(rows, floor), 0.0))
+
+
+def _lost(rows: Sequence[tuple[Judged, float]], floor: float) -> float:
+    """Right flags among those under a floor: as many as were seen, or more where that was luck."""
+    under = [(one.right, likely) for one, likely in rows if one.score < floor]
+    if not under:
+        return 0.0
+    seen = sum(right for right, _ in under)
+    drawn = (seen + PRIOR * float(np.mean([likely for _, likely in under]))) / (len(under) + PRIOR)
+    return max(float(seen), len(under) * drawn)

@@ -138,6 +138,10 @@ class Flags:
     def _query(self, filters: FlagFilter) -> sa.Select[Any]:
         view = flags_current
         query = self._passing(sa.select(view), filters)
+        if filters.after is not None:
+            score, flag_id = filters.after
+            behind = (view.c.score == score) & (view.c.flag_id > flag_id)
+            query = query.where((view.c.score < score) | behind)
         ordered = query.order_by(view.c.score.desc(), view.c.flag_id)
         return ordered.limit(filters.limit).offset(filters.offset)
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from anomaly.exceptions import UsageError
+from anomaly.formats import WRITERS
 from anomaly.months import Month
 from anomaly.ports import FlagFilter, WebStore
-from anomaly.web import views
+from anomaly.web import paging, views
 from anomaly.web.access import needs
 
 LARGEST_NUMBER = 2**31 - 1  # PostgreSQL's INTEGER ends here
 MonthText = Annotated[str | None, Query(description="A month such as 2026-10.")]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="At most so many rows.")]
 Offset = Annotated[int, Query(ge=0, le=10_000_000, description="Leaves out so many rows first.")]
+Cursor = Annotated[
+    str | None, Query(description="Where the page before ended; its Link header has it.")
+]
 Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 Severity = Literal["low", "medium", "high", "critical"]
 Status = Literal["open", "acknowledged", "closed"]
@@ -42,6 +48,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 MISSING: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "There is none of this name"}
 }
+FORMS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {kind: {} for kind in WRITERS if kind != paging.JSON}},
+    304: {"description": "Nothing changed since the answer with this tag"},
+    406: {"model": Problem, "description": "The Accept header takes none of the forms there are"},
+}
 # Describes how to authenticate; `needs` does it.
 BEARER = HTTPBearer(auto_error=False, description="anomaly token create NAME --role reader")
 
@@ -50,12 +61,13 @@ def router(store: WebStore) -> APIRouter:
     """Serves /api/v1."""
     routes = APIRouter(
         prefix="/api/v1",
-        dependencies=[Depends(needs("reader")), Depends(BEARER)],
+        dependencies=[Depends(needs("reader")), Depends(BEARER), Depends(paging.no_strangers)],
         responses=PROBLEMS,
     )
 
-    @routes.get("/flags")
+    @routes.get("/flags", response_model=list[dict[str, Any]], responses=FORMS)
     def flags(
+        request: Request,
         month: MonthText = None,
         user: str | None = None,
         metric: str | None = None,
@@ -67,22 +79,31 @@ def router(store: WebStore) -> APIRouter:
         suppressed: bool | None = None,
         limit: Limit = 100,
         offset: Offset = 0,
-    ) -> list[dict[str, Any]]:
-        """Flags as `anomaly flags export` gives them, the highest score first."""
+        cursor: Cursor = None,
+    ) -> Response:
+        """Flags as `anomaly flags export` gives them, the highest score first.
+
+        As JSON, CSV or Parquet by the Accept header. `Link` leads to the next page, and
+        `X-Total-Count` says how many there are; with `If-None-Match`, 304 where nothing changed.
+        """
+        form = paging.accepted(request.headers.get("accept", ""))
         chosen = FlagFilter(
-            checked(month),
-            user,
-            metric,
-            severity,
-            status,
-            kind,
-            label,
-            assignee,
-            suppressed,
-            limit,
+            checked(month), user, metric, severity, status, kind, label, assignee, suppressed, limit,
             offset,
-        )
-        return [views.flag_record(row) for row in store.flags.select(chosen)]
+        )  # fmt: skip
+        page = paging.after(chosen, cursor)
+        rows = store.flags.select(replace(page, limit=limit + 1))
+        headers = {"X-Total-Count": str(sum(store.flags.severities(chosen).values()))}
+        if len(rows) > limit:
+            behind = paging.cursor_behind(chosen, rows[:limit])
+            target = request.url.remove_query_params(["offset", "cursor"])
+            link = target.include_query_params(cursor=behind)
+            headers["Link"] = f'<{link.path}?{link.query}>; rel="next"'
+        if form == paging.JSON:
+            records = [views.flag_record(row) for row in rows[:limit]]
+            return paging.body(request, form, json.dumps(records).encode(), headers)
+        table = store.flags.arrow(page)
+        return paging.body(request, form, paging.written(table, form), headers)
 
     @routes.get("/flags/{flag_id}", responses=MISSING)
     def flag(flag_id: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
@@ -14,10 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import anomaly
 from anomaly.exceptions import UsageError
+from anomaly.feedback import VERDICTS
 from anomaly.heatmap import heat_map, span
 from anomaly.months import Month, parse_duration, zone
 from anomaly.ports import FlagFilter, FlagRow, RunRow, WebStore
-from anomaly.records import SEVERITIES, STATUSES
+from anomaly.records import KINDS, SEVERITIES, STATUSES
 from anomaly.roles import Role
 from anomaly.rows import SCHEMA, Rows
 from anomaly.settings import MetricSettings, Settings
@@ -80,19 +82,19 @@ def router(store: WebStore, renderer: Renderer, model: Callable[[], Model | None
         month: Text = "",
         severity: Text = "",
         status: Text = "",
+        kind: Text = "",
+        label: Text = "",
+        suppressed: Text = "",
         user: Text = "",
         metric: Text = "",
-        suppressed: Text = "",
+        assignee: Text = "",
         users: Page = 1,
         flags: Page = 1,
     ) -> HTMLResponse:
         chosen = {
-            "severity": severity,
-            "status": status,
-            "suppressed": suppressed,
-            "user": user,
-            "metric": metric,
-        }
+            "severity": severity, "status": status, "kind": kind, "label": label,
+            "suppressed": suppressed, "user": user, "metric": metric, "assignee": assignee,
+        }  # fmt: skip
         return _month(store, renderer, month, chosen, users, flags)
 
     @routes.get("/users")
@@ -131,23 +133,21 @@ def _month(
     wanted = checked(month or None) or _latest(runs)
     if wanted is None:
         return renderer.page("empty.html")
-    user, metric, severity, status = (
-        chosen[name] or None for name in ("user", "metric", "severity", "status")
+    asked = {name: value or None for name, value in chosen.items()}
+    filters = FlagFilter(
+        wanted,
+        asked["user"],
+        asked["metric"],
+        asked["severity"],
+        asked["status"],
+        asked["kind"],
+        asked["label"],
+        asked["assignee"],
+        SUPPRESSED.get(chosen["suppressed"]),
     )
     # One row more than shown tells whether another page follows.
     ranked = store.flags.user_months(wanted, limit=USERS + 1, offset=(users - 1) * USERS)
-    found = store.flags.select(
-        FlagFilter(
-            wanted,
-            user,
-            metric,
-            severity,
-            status,
-            suppressed=SUPPRESSED.get(chosen["suppressed"]),
-            limit=FLAGS + 1,
-            offset=(flags - 1) * FLAGS,
-        )
-    )
+    found = store.flags.select(replace(filters, limit=FLAGS + 1, offset=(flags - 1) * FLAGS))
     return renderer.page(
         "month.html",
         month=wanted,
@@ -158,12 +158,15 @@ def _month(
         users=ranked[:USERS],
         users_page=_Paging("users", users, len(ranked) > USERS, {**chosen, "month": wanted}),
         flags=found[:FLAGS],
+        fitting=sum(store.flags.severities(filters).values()),
         flags_page=_Paging("flags", flags, len(found) > FLAGS, {**chosen, "month": wanted}),
         chosen=chosen,
         filtered=any(chosen.values()),
         choices={
             "severity": tuple(reversed(SEVERITIES)),
             "status": STATUSES,
+            "kind": KINDS,
+            "label": VERDICTS,
             "suppressed": tuple(SUPPRESSED),
         },
     )
@@ -253,6 +256,7 @@ def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
         flag=row.flag,
         plot=_plot(store, renderer, row),
         comparisons=views.comparisons(row.flag),
+        glance=views.glance(row.flag),
         user_month=user_months[0].user_month if user_months else None,
         before=before,
         after=after,

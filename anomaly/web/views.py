@@ -251,6 +251,33 @@ def instant(seconds: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A flag on one line: where the usual range lies, what was expected and what was observed, each from
+    0 to 100 of the line's width. text: the same in words.
+    """
+
+    lower: float
+    upper: float
+    expected: float
+    observed: float
+    text: str
+
+
+def glance(flag: Flag) -> Glance:
+    """Lay the figures of a flag on one line that begins at zero, or below where they do."""
+    values = (flag.lower, flag.upper, flag.expected, flag.observed)
+    low, high = min(0.0, *values), max(*values, 0.0)
+    width = (high - low) * 1.05 or 1.0
+    lower, upper, expected, observed = (round(100 * (value - low) / width, 2) for value in values)
+    text = (
+        f"{words.first_metric(flag)}: {words.number(flag.observed)} observed; "
+        f"{words.number(flag.lower)} to {words.number(flag.upper)} usual, "
+        f"{words.number(flag.expected)} expected"
+    )
+    return Glance(lower, upper, expected, observed, text)
+
+
 def comparisons(flag: Flag) -> list[Comparison]:
     """The flag against the user's own past, the peers and everyone."""
     peers = (

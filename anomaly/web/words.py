@@ -58,6 +58,13 @@ VERDICT_MEANINGS = {
     "expected": "it happened and was in order; similar flags will need more evidence",
     "new_normal": "this is how the user works from now on; the baseline starts afresh",
 }
+OPTIONS = {
+    **VERDICTS,
+    "shift": KINDS["shift"],
+    "drift": KINDS["drift"],
+    "only": "only these",
+    "no": "without",
+}
 _SCALES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 GROUPS = {
     "all": "All values",

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from anomaly.records import Flag
     from pipelines.cli.shell import Shell
 
-# How spreadsheets know a formula, also in full-width letters.
-FORMULA = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
-TIME = "%Y-%m-%dT%H:%M:%SZ"
-
 
 class Format(StrEnum):
     """How a list is written."""
@@ -62,10 +58,10 @@ def write(table: pa.Table, form: Format, out: Path | None) -> None:
     Raises: SourceError if the file cannot be written.
     """
     if out is None:
-        WRITERS[form](table, sys.stdout.buffer)
+        writer(form)(table, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    whole_file(out, lambda file: WRITERS[form](table, file))
+    whole_file(out, lambda file: writer(form)(table, file))
 
 
 def whole_file(out: Path, fill: Callable[[IO[bytes]], object]) -> None:
@@ -90,24 +86,6 @@ def whole_file(out: Path, fill: Callable[[IO[bytes]], object]) -> None:
         raise SourceError(
             f"{out}: cannot be written ({error.strerror or error}). Check the folder and its space."
         ) from error
-
-
-def _write_csv(table: pa.Table, file: IO[bytes]) -> None:
-    from pyarrow import csv
-
-    options = csv.WriteOptions(quoting_style="needed", quoting_header="none")
-    csv.write_csv(_without_formulas(_plain(table)), file, options)
-
-
-def _write_json(table: pa.Table, file: IO[bytes]) -> None:
-    records = _plain(table).to_pylist()
-    file.write(json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-
-
-def _write_parquet(table: pa.Table, file: IO[bytes]) -> None:
-    from pyarrow import parquet
-
-    parquet.write_table(table, file, compression="zstd")
 
 
 def _write_ocsf(table: pa.Table, file: IO[bytes]) -> None:
@@ -141,60 +119,29 @@ def _flags(table: pa.Table) -> list[dict[str, Any]]:
     """
     import pyarrow as pa
 
+    from anomaly.formats import finite
+
     if "flag_id" not in table.column_names:
         raise UsageError("ocsf, ecs and alertmanager are for flags. Write csv, json or parquet.")
     flags: list[dict[str, Any]] = pa.table(
-        [_finite(one) for one in table.columns], names=table.column_names
+        [finite(one) for one in table.columns], names=table.column_names
     ).to_pylist()
     return flags
 
 
-WRITERS = {
-    Format.csv: _write_csv,
-    Format.json: _write_json,
-    Format.parquet: _write_parquet,
-    Format.ocsf: _write_ocsf,
-    Format.ecs: _write_ecs,
-    Format.alertmanager: _write_alerts,
-}
+def writer(form: Format) -> Callable[[pa.Table, IO[bytes]], None]:
+    """What writes tables in this form."""
+    from anomaly import formats
 
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Times as ISO 8601 text, and nothing in place of NaN and infinity."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        if pa.types.is_timestamp(column.type):
-            return pc.strftime(pc.cast(column, pa.timestamp("s", "UTC"), safe=False), TIME)
-        return _finite(column)
-
-    return pa.table([plain(column) for column in table.columns], names=table.column_names)
-
-
-def _without_formulas(table: pa.Table) -> pa.Table:
-    """An apostrophe before each text that a spreadsheet would take for a formula and run."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            return column
-        runs = pc.match_substring_regex(column, FORMULA)
-        mark, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
-        return pc.if_else(runs, pc.binary_join_element_wise(mark, column, nothing), column)
-
-    return pa.table([as_text(column) for column in table.columns], names=table.column_names)
-
-
-def _finite(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Nothing in place of NaN and infinity."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_floating(column.type):
-        return pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
-    return column
+    writers = {
+        Format.csv: formats.write_csv,
+        Format.json: formats.write_json,
+        Format.parquet: formats.write_parquet,
+        Format.ocsf: _write_ocsf,
+        Format.ecs: _write_ecs,
+        Format.alertmanager: _write_alerts,
+    }
+    return writers[form]
 
 
 def show(shell: Shell, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from anomaly.calibration_report import tabulate
@@ -213,6 +214,34 @@ def test_all_that_can_be_used_has_a_name(visit):
             assert (label or "").strip()
     assert page.locator("main").count() == 1
     assert page.locator("html").get_attribute("lang") == "en"
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_no_page_keeps_anybody_out(visit, size, scheme):
+    """axe finds nothing serious, on a desk in light and on a phone in the dark."""
+    addresses = (
+        "/", user_url("u007", MONTH), strongest(), "/model", "/suppressions",
+        f"/cohorts?month={MONTH}&cohort=engineers",
+    )  # fmt: skip
+    found = []
+    for address in addresses:
+        page = visit(address, size, scheme)
+        if page.locator("[data-plot]").count():
+            drawn(page)
+        for one in Axe().run(page).response["violations"]:
+            if one["impact"] in ("serious", "critical"):
+                nodes = [node["html"][:100] for node in one["nodes"][:3]]
+                found.append(f"{address}: {one['id']}: {nodes}")
+        assert overflow(page) <= 0
+        page.context.close()
+    assert found == []
+
+
+def test_a_flag_is_seen_at_a_glance_against_what_was_expected(visit):
+    page = visit(strongest())
+    glance = page.get_by_role("img", name="files_read: 1,7")
+    expect(glance).to_have_count(1)
+    assert "expected" in (glance.get_attribute("aria-label") or "")
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])

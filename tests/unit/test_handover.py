@@ -12,7 +12,7 @@ import pytest
 from anomaly.exceptions import UsageError
 from anomaly.handover import alert, ecs, ocsf
 from anomaly.records import SEVERITIES
-from pipelines.cli.output import WRITERS, Format
+from pipelines.cli.output import Format, writer
 
 FLAG = {
     "flag_id": "b2cac3de", "user_id": "u07", "severity": "high", "score": 2.5, "p_value": 1e-7,
@@ -26,7 +26,7 @@ FLAG = {
 
 def written(form: Format, *flags: dict) -> bytes:
     file = io.BytesIO()
-    WRITERS[form](pa.Table.from_pylist([*flags]), file)
+    writer(form)(pa.Table.from_pylist([*flags]), file)
     return file.getvalue()
 
 
@@ -64,4 +64,4 @@ def test_what_is_not_finite_is_left_out():
 
 def test_tables_of_something_else_are_refused():
     with pytest.raises(UsageError, match="are for flags"):
-        WRITERS[Format.ecs](pa.table({"user_id": ["u07"]}), io.BytesIO())
+        writer(Format.ecs)(pa.table({"user_id": ["u07"]}), io.BytesIO())
