@@ -87,10 +87,26 @@ class Timetable:
         return None
 
 
+class OnceTrigger(CronTrigger):  # type: ignore[misc]  # APScheduler carries no types
+    """Fires once at an hour of the clock that comes twice, as cron does, when clocks go back."""
+
+    def get_next_fire_time(
+        self, previous_fire_time: dt.datetime | None, now: dt.datetime
+    ) -> dt.datetime | None:
+        """The first firing after both, but none in an hour's second coming."""
+        found: dt.datetime | None = super().get_next_fire_time(previous_fire_time, now)
+        while found is not None and found.fold:
+            # Added to in UTC: local times forget, when added to, which coming they are of.
+            later = found.astimezone(dt.UTC) + dt.timedelta(microseconds=1)
+            found = super().get_next_fire_time(None, later)
+        return found
+
+
 def cron_trigger(expression: str, timezone: str) -> CronTrigger:
     """A trigger for a cron expression. Cron counts days of the week from Sunday, APScheduler not."""
     minute, hour, day, month, weekday = expression.split()
-    return CronTrigger(
+    kind = CronTrigger if hour.startswith("*") else OnceTrigger
+    return kind(
         minute=minute,
         hour=hour,
         day=day,

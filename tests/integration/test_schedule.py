@@ -65,6 +65,40 @@ def test_expressions_are_read_in_the_schedules_zone():
     assert spring.astimezone(ZoneInfo("Europe/Berlin")).date() == dt.date(2026, 3, 29)
 
 
+@pytest.mark.parametrize("year", [2026, 2028])
+@pytest.mark.parametrize(
+    "zone",
+    ["UTC", "Europe/Berlin", "America/New_York", "America/St_Johns", "Australia/Lord_Howe",
+     "Asia/Kolkata", "Africa/Casablanca", "America/Santiago"],
+)  # fmt: skip
+def test_a_nightly_job_is_due_once_a_day_through_a_year_of_any_zone(zone, year):
+    """Both changes of the clock, a leap day, and the year's ends."""
+    table = timetable(NIGHT, zone)
+    local = ZoneInfo(zone)
+    now = dt.datetime(year - 1, 12, 31, 12, tzinfo=local).astimezone(dt.UTC)
+    days = []
+    while not days or days[-1] < dt.date(year, 12, 31):
+        due = table.next("score", now)
+        assert due > now
+        assert table.latest("score", due) == due
+        days.append(due.astimezone(local).date())
+        now = due
+    first = dt.date(year, 1, 1)
+    assert days == [first + dt.timedelta(days=day) for day in range(len(days))]
+    assert len(days) == (366 if year == 2028 else 365)
+
+
+def test_what_is_due_in_every_hour_is_due_in_an_hour_that_comes_twice_too():
+    table = timetable("15 * * * *", "Europe/Berlin")
+    now, due = at("2026-10-24T23:00"), []
+    for _ in range(4):
+        now = table.next("score", now)
+        due.append(now)
+    assert due == [
+        at(f"2026-10-{when}") for when in ("24T23:15", "25T00:15", "25T01:15", "25T02:15")
+    ]
+
+
 class Runs:
     """Command lines that were to be run; each waits for `release`, then ends with `code`."""
 
@@ -144,6 +178,34 @@ def test_a_job_whose_time_has_come_is_run_with_its_plan(services, clock):
     asked = runs.settled(1)
     assert asked == [["schedule", "--once", "score", "--planned-for", "2026-03-11T02:30:00+00:00"]]
     assert ledger_of(services)[-1] == ("planned", at("2026-03-12T02:30"), None)
+
+
+def test_a_clock_that_jumps_back_and_forth_makes_no_job_due_twice(services, clock):
+    runs = Runs()
+    made = scheduler(services, runs)
+    for moment in ("2026-03-11T02:30:01", "2026-03-11T01:45", "2026-03-11T02:30:01"):
+        clock.now = at(moment)
+        made.fire("score")
+        runs.settled(1)
+        wait_for_end(made)
+    plans = [planned for _, planned, _ in ledger_of(services)]
+    assert len(plans) == len(set(plans))
+    clock.now = at("2026-03-14T02:31")
+    made.make_up("score")
+    wait_for_end(made)
+    clock.now = at("2026-03-11T12:00")
+    made.make_up("score")
+    wait_for_end(made)
+    plans = [planned for _, planned, _ in ledger_of(services)]
+    assert len(plans) == len(set(plans))
+
+
+def wait_for_end(made):
+    for _ in range(500):
+        if not made._going:
+            return
+        time.sleep(0.01)
+    raise AssertionError(made._going)
 
 
 def test_a_run_that_is_still_going_is_not_started_twice(services, clock):
