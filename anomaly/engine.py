@@ -409,10 +409,13 @@ class _Month:
         named, direction = explain.visible_first(named, sizes), explain.direction_of(named, sizes)
         first = named[0]
         rate = 1 / (1 + np.exp(-self.reading.twin.active_logit[at][:, first].astype(np.float64)))
+        together = len(named) > 1 and explain.usual_alone(
+            _alone(self.model, self.reading, self.common, *at)
+        )
         kind = explain.kind_of(
-            direction, named, _alone(self.model, self.reading, self.common, *at), sizes[first], rate,
-            bool(self.model.links.hurdle[first]), float(self.states.twin.active[row, :, first].sum()),
-            float(self.states.twin.days[row]), self.model.step,
+            direction, together, sizes[first], rate, bool(self.model.links.hurdle[first]),
+            float(self.states.twin.active[row, :, first].sum()), float(self.states.twin.days[row]),
+            self.model.step,
         )  # fmt: skip
         if self.led_by_course(row, window) and explain.departure(sizes[first]) == 0:
             return explain.Story(named, direction, "shift", sizes[first], by_course=True)

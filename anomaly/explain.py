@@ -158,14 +158,23 @@ def most(twin: Forecast, links: Links, highest: float) -> NDArray[np.float32]:
     return np.asarray(np.maximum(twin.location + twin.spread, reached), dtype=np.float32)
 
 
-def kind_of(
-    direction: str, named: Sequence[int], marginal: NDArray[np.float32], size: Size,
-    said_rate: NDArray[np.float64], hurdle: bool, used: float, days_known: float, step: int,
-) -> str:  # fmt: skip
-    """The kind of anomaly. used: discounted past uses of the first metric by this user."""
-    length_days = len(marginal) * step / DAY_SECONDS
+def usual_alone(marginal: NDArray[np.float32]) -> bool:
+    """Whether over a window each metric by itself is nothing odd; (steps, metrics) deviations."""
     strongest = np.abs(marginal.sum(0) / np.sqrt(max(len(marginal), 1))).max()
-    if len(named) > 1 and strongest < USUAL_ALONE:
+    return bool(strongest < USUAL_ALONE)
+
+
+def kind_of(
+    direction: str, together: bool, size: Size, said_rate: NDArray[np.float64], hurdle: bool,
+    used: float, days_known: float, step: int,
+) -> str:  # fmt: skip
+    """The kind of anomaly.
+
+    Args: together: whether only metrics together are odd; said_rate: of activity, (steps,); used:
+        discounted past uses of the first metric by this user.
+    """
+    length_days = len(said_rate) * step / DAY_SECONDS
+    if together:
         return "combination"
     if direction == "down":
         return "silence" if size.observed < SILENT * size.expected else "drift"

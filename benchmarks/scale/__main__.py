@@ -41,6 +41,11 @@ MERELY = (
     "import time, sys, pyarrow.parquet as pq; began = time.process_time(); "
     "[pq.ParquetFile(file).read(use_threads=False) for file in sys.argv[1:]]; print(time.process_time() - began)"
 )
+BY_ADBC = (
+    "import time, sys, adbc_driver_postgresql.dbapi as adbc; cursor = adbc.connect(sys.argv[1]).cursor(); "
+    "began = time.process_time(); cursor.execute('SELECT user_id, metric, observed_at, value FROM observations "
+    "WHERE observed_at >= ' + sys.argv[2]); cursor.fetch_arrow_table(); print(time.process_time() - began)"
+)
 BARE = "import typer, sqlalchemy"
 
 
@@ -85,17 +90,13 @@ def month(sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, wo
         if url is not None:
             rows = laid.folder / "rows" / f"month={world.MONTH}"
             run([*laid.command, "import", str(rows)], laid.folder)
-        stock = [
-            run([sys.executable, "-c", MERELY, *map(str, laid.files)], laid.folder)
-            for _ in range(3)
-        ]
-        merely = min(float(cost.said.split()[-1]) for cost in stock)
+        merely = stock(laid, url)
         cost = run([*laid.command, "run", "--month", str(world.MONTH), "--no-train"], laid.folder)
         lines.append(line_of(laid, cost, merely, bytes_before))
         print(*lines[-1], sep="; ", file=sys.stderr, flush=True)
         shutil.rmtree(laid.folder)
     columns = [
-        "users", "s of CPU", "ms a user-month", "pyarrow alone, ms", "ratio", "peak MiB, all processes",
+        "users", "s of CPU", "ms a user-month", "stock reader alone, ms", "ratio", "peak MiB, all processes",
         "database bytes a user-month", "flags", "attacked users found", "average precision",
     ]  # fmt: skip
     where = "Parquet read in place" if url is None else url.split(":", maxsplit=1)[0]
@@ -104,6 +105,20 @@ def month(sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, wo
         columns,
         lines,
     )
+
+
+def stock(laid: world.World, url: str | None) -> float:
+    """Processor seconds in which a stock reader makes Arrow of the month's rows: pyarrow for Parquet, ADBC
+    for PostgreSQL. NaN where there is none.
+    """
+    if url is None:
+        command = [MERELY, *map(str, laid.files)]
+    elif url.startswith("postgresql"):
+        command = [BY_ADBC, url, f"'{world.MONTH.start('UTC').isoformat()}'"]
+    else:
+        return float("nan")
+    found = [run([sys.executable, "-c", *command], laid.folder) for _ in range(3)]
+    return min(float(cost.said.split()[-1]) for cost in found)
 
 
 def line_of(laid: world.World, cost: Cost, merely: float, before: int) -> list[object]:
@@ -124,7 +139,7 @@ def line_of(laid: world.World, cost: Cost, merely: float, before: int) -> list[o
     truth = np.array([row.user_month.user_id in spans for row in people])
     return [
         f"{laid.users:,}", f"{cost.cpu:.1f}", f"{1e3 * cost.cpu / laid.users:.2f}", f"{1e3 * merely / laid.users:.3f}",
-        f"{cost.cpu / merely:.0f}", f"{cost.memory / MIB:,.0f}",
+        f"{cost.cpu / merely:.1f}", f"{cost.memory / MIB:,.0f}",
         f"{(database_bytes(laid) - before) / laid.users:,.0f}", len(flagged), f"{len(hit)} of {len(spans)}",
         f"{average_precision(scores, truth):.2f}" if truth.any() else "-",
     ]  # fmt: skip
