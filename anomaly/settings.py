@@ -528,7 +528,15 @@ class PrivacySettings(Section):
 class RetentionSettings(Section):
     """How long things are kept."""
 
-    observations_months: int | None = Field(None, ge=1, description="None: for ever.")
+    observations_months: int | None = Field(
+        None, ge=1, description="Months of observations before this one; none: all."
+    )
+    superseded_months: int | None = Field(
+        None, ge=1, description="Results of superseded runs of so many months; none: all."
+    )
+    rejects_months: int | None = Field(
+        None, ge=1, description="Rows that were set aside in so many months; none: all."
+    )
 
 
 class TelemetrySettings(Section):

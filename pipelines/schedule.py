@@ -37,6 +37,7 @@ from pipelines.jobs.books import MONTH_JOB, failing
 from pipelines.jobs.ingest import ingest_source
 from pipelines.jobs.month import run_month
 from pipelines.jobs.reopen import take_in
+from pipelines.jobs.retention import delete_due
 from pipelines.jobs.scope import closing_time
 from pipelines.jobs.tell import tell, tell_carefully
 from pipelines.jobs.train import NO_TRAINING, can_train, due, train_and_register
@@ -507,6 +508,10 @@ def do_score(services: Services, planned_for: dt.datetime | None) -> Iterator[st
             except DataError as error:  # a month without rows is no reason to leave out others
                 notes.append(f"{month} not scored: {error}")
             yield notes[-1]
+        with exclusive(services) as holding:
+            for gone in delete_due(services, holding):
+                notes.append(f"{gone.rows} {gone.what} before {gone.since} deleted")
+                yield notes[-1]
         services.store.ledger.finish(run, "complete", services.clock(), note="; ".join(notes))
     tell_carefully(services)
 

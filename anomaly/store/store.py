@@ -22,6 +22,7 @@ from anomaly.store.observations import Observations
 from anomaly.store.people import Cohorts, Events, Users
 from anomaly.store.pseudonyms import Pseudonyms
 from anomaly.store.publishing import Shards, publish
+from anomaly.store.retention import Retention
 from anomaly.store.secrets import Secrets
 from anomaly.store.states import States
 from anomaly.store.suppressions import Suppressions
@@ -71,6 +72,7 @@ class Store:
         self.tokens = Tokens(self._database)
         self.pseudonyms = Pseudonyms(self._database)
         self.erasing = Erasing(self._database)
+        self.retention = Retention(self._database)
 
     def publish(
         self,

@@ -9,7 +9,7 @@ import typer
 
 from anomaly.exceptions import UsageError
 from pipelines.cli import output
-from pipelines.cli.shell import not_yet, shell_of
+from pipelines.cli.shell import shell_of
 
 
 def register(app: typer.Typer) -> None:
@@ -51,13 +51,25 @@ def retention(
     context: typer.Context,
     dry_run: bool = typer.Option(False, "--dry-run", help="Count what is due; delete nothing."),
 ) -> None:
-    """What [retention] would delete."""
-    from pipelines.jobs.retention import due
+    """Delete what [retention] no longer keeps, as the schedule does after each scoring."""
+    from pipelines.exclusive import exclusive
+    from pipelines.jobs.retention import delete_due, due
 
-    if not dry_run:
-        raise not_yet("retention without --dry-run", "Count what is due with --dry-run.")
     shell = shell_of(context)
-    output.show(shell, "due for deletion", ("what", "kept", "rows"), due(shell.services()))
+    services = shell.services()
+    if dry_run:
+        title, found = "due for deletion", due(services)
+    else:
+        with exclusive(services) as holding:
+            title, found = "deleted", delete_due(services, holding, shell.actor)
+    rows = [
+        (one.what, "for ever" if one.since is None else f"since {one.since}", one.rows)
+        for one in found
+    ]
+    if rows:
+        output.show(shell, title, ("what", "kept", "rows"), rows)
+    else:
+        shell.say("nothing is older than [retention] keeps it")
 
 
 def list_cohorts(

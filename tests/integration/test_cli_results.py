@@ -16,14 +16,16 @@ from pyarrow import parquet
 
 from anomaly.months import Month
 from anomaly.records import FLAG_COLUMNS
-from anomaly.settings import CohortSettings
+from anomaly.settings import CohortSettings, with_values
 from anomaly.store import Moved, UserRow
 from pipelines.cli.app import run
 from pipelines.cli.data import plan_lines
+from pipelines.exclusive import exclusive
 from pipelines.jobs.month import Options, run_month
 from pipelines.jobs.plan import plan_month
 from pipelines.jobs.reading import peering_of
 from pipelines.jobs.report import as_markdown, month_report
+from pipelines.jobs.retention import delete_due
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
 
 PEAKS = {("u2", "2026-03-12T03:00"): 400.0, ("u4", "2026-03-20T03:00"): 900.0}
@@ -252,10 +254,48 @@ def test_checks_tell_what_is_missing_and_who_will_be_left_out(database, capsys):
     assert "it can be written" in text
 
 
-def test_retention_counts_what_is_due(scored, capsys, monkeypatch):
+def test_retention_counts_what_is_due_and_then_deletes_it(scored, capsys, monkeypatch):
     assert "for ever" in out_of(capsys, "retention", "--dry-run")
+    assert "nothing is older" in out_of(capsys, "retention")
     monkeypatch.setenv("ANOMALY_RETENTION__OBSERVATIONS_MONTHS", "1")
+    assert run(["retention", "--dry-run"]) == 2
+    assert "history_months" in capsys.readouterr().err
+    monkeypatch.setenv("ANOMALY_MODEL__HISTORY_MONTHS", "1")
     assert "4,322" in out_of(capsys, "retention", "--dry-run")
+    assert scored.store.kept.count() == 4_322
+    assert "4,322" in out_of(capsys, "retention")
+    assert scored.store.kept.count() == 0
+    assert len(scored.store.flags.select()) == 2, "flags stay"
+    assert "retention.delete" in out_of(capsys, "audit", "list")
+    assert "nothing is older" in out_of(capsys, "retention")
+
+
+def test_retention_keeps_what_is_young(scored, clocked, monkeypatch):
+    run_month(scored, Month(2026, 3), Options(force=True))
+    young = {"observations_months": 2, "superseded_months": 1, "rejects_months": 1}
+    services = clocked(scored, "2026-05-20T00:00", young)
+    scored.store.rejects.write("t", "not_finite", [("1", "x")], at("2026-03-01T00:00"))
+    scored.store.rejects.write("t", "not_finite", [("2", "y")], at("2026-05-01T00:00"))
+    with exclusive(services) as holding:
+        gone = {one.what: one.rows for one in delete_due(services, holding)}
+    march = 2 * 6 * 31 * 4 + 2
+    assert gone["observations"] == 4_322 - march
+    assert gone["results of superseded runs"] == 2 + 6
+    assert gone["rows set aside"] == 1
+    assert services.store.kept.count() == march
+    assert len(services.store.flags.select()) == 2
+
+
+@pytest.fixture
+def clocked():
+    """Services at another time, with a retention policy."""
+
+    def at_time(services, when, policy):
+        settings = with_values(services.settings, "test", "retention", **policy)
+        settings = with_values(settings, "test", "model", history_months=2)
+        return replace(services, settings=settings, clock=Clock(at(when)))
+
+    return at_time
 
 
 def test_cohorts_are_listed(scored, capsys):
