@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINE_SECONDS = 10.0  # off a terminal, a line at most this often
+SHORT_SECONDS = 1.0  # work that took less is not worth a line
 
 
 class Bars:
@@ -41,7 +42,9 @@ class Bars:
 
 
 class Lines:
-    """A log line when a stage begins, from time to time, and when it ends."""
+    """A log line from time to time while work goes on, and when it ends if it took long enough to be of
+    interest; beginnings and short work are for those who log at debug.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -60,9 +63,11 @@ class Lines:
                 told = self._clock()
                 log.info("work_progress", done=done)
 
-        log.info("work_started")
+        log.debug("work_started")
         yield advance
-        log.info("work_finished", done=done, seconds=round(self._clock() - began, 2))
+        seconds = self._clock() - began
+        say = log.info if seconds >= SHORT_SECONDS else log.debug
+        say("work_finished", done=done, seconds=round(seconds, 2))
 
 
 def for_console(console: Console) -> Progress:

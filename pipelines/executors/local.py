@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
+import structlog
 from tenacity import (
     Retrying,
     retry_if_not_exception_type,
@@ -44,7 +46,9 @@ class Threads:
             going: deque[tuple[int, Future[Result | Failure]]] = deque()
             try:
                 for number, shard in shards:
-                    going.append((number, pool.submit(self._attempted, work, shard)))
+                    # Each shard's log lines carry what is bound here, and its number.
+                    future = pool.submit(copy_context().run, self._attempted, work, number, shard)
+                    going.append((number, future))
                     if (
                         len(going) > self.workers
                     ):  # one waits, so that none idles while one is taken
@@ -56,9 +60,12 @@ class Threads:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _attempted(self, work: Callable[[Shard], Result], shard: Shard) -> Result | Failure:
+    def _attempted(
+        self, work: Callable[[Shard], Result], number: int, shard: Shard
+    ) -> Result | Failure:
         try:
-            return self._retrying.copy()(work, shard)
+            with structlog.contextvars.bound_contextvars(shard=number):
+                return self._retrying.copy()(work, shard)
         except FATAL:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a shard's work may raise)

@@ -140,7 +140,10 @@ class Ledger:
     def waiting(self, stage: str) -> Iterator[None]:
         """Watch the stage, in the ledger from now on."""
         self._services.store.ledger.begin_stage(self._run, stage, self._services.clock())
-        with self._services.watch.stage(self._run, stage):
+        with (
+            structlog.contextvars.bound_contextvars(run_id=self._run.id, stage=stage),
+            self._services.watch.stage(self._run, stage),
+        ):
             yield
 
     def record(self, stage: str, passed: Passage) -> None:
@@ -377,7 +380,7 @@ def failing(
     with it, as with one whose process was killed. figures: what has been counted so far.
     """
     try:
-        with services.watch.run(run):
+        with structlog.contextvars.bound_contextvars(run_id=run.id), services.watch.run(run):
             yield
     except Exception as error:
         note = str(error) if isinstance(error, AnomalyError) else type(error).__name__

@@ -79,7 +79,10 @@ def score_shards(
     shards = dict(enumerate(chunks(scope.users, services.settings.run.shard_users), first))
     left = {number: users for number, users in shards.items() if number not in finished}
     sums = Sums()
-    with services.progress.track(f"scoring {scope.month}", len(scope.users)) as advance:
+    with (
+        structlog.contextvars.bound_contextvars(stage="score"),
+        services.progress.track(f"scoring {scope.month}", len(scope.users)) as advance,
+    ):
         advance(sum(len(shards[number]) for number in finished & set(shards)))
         passing = each_shard(executor, scoring, known, left, hopeful=bool(finished) or first > 0)
         for number, passed in awaited(books, passing):
