@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 
 FORMAT = 4  # rises when files written by an older version can no longer be read
+UNREADABLE = (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 JSON_FILE, ARRAYS_FILE, ONNX_FILE = "model.json", "arrays.npz", "network.onnx"
 
 
@@ -193,7 +195,7 @@ class Model:
         """
         try:
             return cls._read(files)
-        except (KeyError, ValueError, TypeError, OSError, EOFError, json.JSONDecodeError) as error:
+        except UNREADABLE as error:
             raise ModelError(
                 f"the model's files cannot be read ({type(error).__name__}: {error}). Train again: anomaly run --force."
             ) from error
