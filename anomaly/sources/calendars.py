@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dateutil.rrule import rrulestr
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 KINDS = ("leave", "holiday", "announced")
 ONE_DAY = dt.timedelta(days=1)
+LONGEST = dt.timedelta(days=366)  # of one event
 MOST_REPEATS = 1_000  # of one repeating event: a thousand weeks are nineteen years
 LAST_YEAR = 2100
 
@@ -44,13 +44,47 @@ def read_calendar(path: Path, timezone: str = "UTC") -> list[CalendarEntry]:
 
     kind: leave, holiday or announced. Days and times without a zone are those of `timezone`.
     `end` is exclusive; a day without one lasts a day. Of an .ics file, an event's category gives
-    its kind (default: announced); repeating events are written out.
+    its kind (default: announced); repeating events are written out, until 2100 at most.
     Raises: SourceError if it cannot be opened; DataError naming row or event and remedy if it
-        cannot be understood.
+        cannot be understood, lasts or repeats without end, or overlaps another of its kind.
     """
     if path.suffix.lower() == ".ics":
-        return _read_ics(path, timezone)
-    return [_entry(cells, timezone) for cells in read_records(path, required=("kind", "start"))]
+        entries = _read_ics(path, timezone)
+    else:
+        records = read_records(path, required=("kind", "start"))
+        entries = [_entry(cells, timezone) for cells in records]
+    _refuse_endless(entries, path.name)
+    _refuse_overlaps(entries, path.name)
+    return entries
+
+
+def _refuse_endless(entries: list[CalendarEntry], name: str) -> None:
+    for entry in entries:
+        if entry.end - entry.start > LONGEST:
+            raise DataError(
+                f"{name}: {_told(entry)} lasts longer than a year: what always holds is no exception. "
+                "Give it an earlier end."
+            )
+
+
+def _refuse_overlaps(entries: list[CalendarEntry], name: str) -> None:
+    """Two of one kind and scope that share time, unless they are equal or announced by other names."""
+    latest: dict[tuple[str | None, ...], CalendarEntry] = {}
+    for entry in sorted(entries, key=lambda it: (it.start, it.end)):
+        title = entry.name if entry.kind == "announced" else ""
+        scope = (entry.kind, entry.user_id, entry.cohort, title)
+        before = latest.get(scope)
+        if before is not None and entry.start < before.end and entry != before:
+            raise DataError(
+                f"{name}: {_told(before)} and {_told(entry)} overlap. Join them, or cut one."
+            )
+        latest[scope] = entry
+
+
+def _told(entry: CalendarEntry) -> str:
+    whom = entry.user_id or entry.cohort or "everyone"
+    named = f" {entry.name[:40]!r}" if entry.name else ""
+    return f"{entry.kind}{named} of {whom} from {entry.start:%Y-%m-%d %H:%M} to {entry.end:%Y-%m-%d %H:%M} UTC"
 
 
 def _entry(cells: dict[str, Cell], timezone: str) -> CalendarEntry:
@@ -147,9 +181,11 @@ def _starts(event: Any, start: dt.date) -> Iterator[dt.date]:
     whole_day = not isinstance(start, dt.datetime)
     wall = dt.datetime(start.year, start.month, start.day) if whole_day else start  # noqa: DTZ001 - a wall clock
     rule = rrulestr(event["RRULE"].to_ical().decode(), dtstart=wall)
-    for when in islice(rule, MOST_REPEATS):
+    for number, when in enumerate(rule):
         if when.year >= LAST_YEAR:
             return
+        if number == MOST_REPEATS:
+            raise ValueError(f"it repeats more than {MOST_REPEATS:,} times; give it UNTIL or COUNT")
         yield when.date() if whole_day else when
 
 

@@ -148,20 +148,28 @@ def _month(
     # One row more than shown tells whether another page follows.
     ranked = store.flags.user_months(wanted, limit=USERS + 1, offset=(users - 1) * USERS)
     found = store.flags.select(replace(filters, limit=FLAGS + 1, offset=(flags - 1) * FLAGS))
+    open_counts = store.flags.severities(FlagFilter(wanted, suppressed=False))
+    quieted = sum(store.flags.severities(FlagFilter(wanted, suppressed=True)).values())
+    filtered = any(chosen.values())
+    fitting = (
+        sum(store.flags.severities(filters).values())
+        if filtered
+        else sum(open_counts.values()) + quieted
+    )
     return renderer.page(
         "month.html",
         month=wanted,
         months=sorted({run.month for run in runs if run.month} | {wanted}, reverse=True),
         run=next((run for run in runs if run.month == wanted), None),
-        severities=views.severities(store.flags.severities(FlagFilter(wanted, suppressed=False))),
-        quieted=sum(store.flags.severities(FlagFilter(wanted, suppressed=True)).values()),
+        severities=views.severities(open_counts),
+        quieted=quieted,
         users=ranked[:USERS],
         users_page=_Paging("users", users, len(ranked) > USERS, {**chosen, "month": wanted}),
         flags=found[:FLAGS],
-        fitting=sum(store.flags.severities(filters).values()),
+        fitting=fitting,
         flags_page=_Paging("flags", flags, len(found) > FLAGS, {**chosen, "month": wanted}),
         chosen=chosen,
-        filtered=any(chosen.values()),
+        filtered=filtered,
         choices={
             "severity": tuple(reversed(SEVERITIES)),
             "status": STATUSES,

@@ -33,6 +33,7 @@ ROUTES = [
     ("GET", "/suppressions", "reader", "/suppressions"),
     ("POST", "/suppressions/{number}/revoke", "analyst", "/suppressions/7/revoke"),
     ("GET", "/model", "reader", "/model"),
+    ("GET", "/cohorts", "reader", "/cohorts"),
     ("GET", "/api/v1/flags/{flag_id}/feedback", "reader", "/api/v1/flags/{flag}/feedback"),
     ("POST", "/api/v1/flags/{flag_id}/feedback", "analyst", "/api/v1/flags/{flag}/feedback"),
     ("POST", "/api/v1/feedback", "analyst", "/api/v1/feedback"),

@@ -172,9 +172,41 @@ def test_a_repeating_hour_follows_the_clock(written):
     assert [entry.start for entry in found] == [utc(2026, 3, 28, 7), utc(2026, 3, 29, 6)]
 
 
-def test_an_endless_event_ends(written):
-    endless = event("DTSTART;VALUE=DATE:20260101", "RRULE:FREQ=DAILY")
-    assert len(read_calendar(written(ics(*endless), "days.ics"))) == 1_000
+def test_an_endless_event_is_refused_and_a_yearly_one_ends_with_the_century(written):
+    endless = event("DTSTART;VALUE=DATE:20260101", "SUMMARY:stand-up", "RRULE:FREQ=DAILY")
+    with pytest.raises(
+        DataError, match=r"event 1 \(stand-up\).*more than 1,000 times; give it UNTIL"
+    ):
+        read_calendar(written(ics(*endless), "days.ics"))
+    yearly = event("DTSTART;VALUE=DATE:20260101", "RRULE:FREQ=YEARLY", "CATEGORIES:HOLIDAY")
+    assert len(read_calendar(written(ics(*yearly), "days.ics"))) == 2100 - 2026
+    with pytest.raises(DataError, match="leave of ada .* lasts longer than a year"):
+        read_calendar(
+            written("kind,start,end,user_id\nleave,2026-01-01,9999-01-01,ada\n", "days.csv")
+        )
+
+
+@pytest.mark.parametrize(
+    ("second", "refused"),
+    [
+        ("leave,2026-07-10,2026-07-20,ada,", True),
+        ("leave,2026-07-01,2026-07-15,ada,", False),  # the same once more
+        ("leave,2026-07-15,2026-07-20,ada,", False),  # the end is exclusive
+        ("leave,2026-07-10,2026-07-20,bob,", False),
+        ("leave,2026-07-10,2026-07-20,,developers", False),
+        ("announced,2026-07-10,2026-07-20,ada,", False),
+    ],
+)
+def test_overlapping_events_of_one_kind_and_scope_are_refused(written, second, refused):
+    lines = f"kind,start,end,user_id,cohort\nleave,2026-07-01,2026-07-15,ada,\n{second}\n"
+    file = written(lines, "days.csv")
+    if refused:
+        with pytest.raises(
+            DataError, match="2026-07-01.* and leave of ada from 2026-07-10.* overlap"
+        ):
+            read_calendar(file)
+    else:
+        assert len(read_calendar(file)) == 2
 
 
 @pytest.mark.parametrize(
