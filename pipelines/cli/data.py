@@ -140,7 +140,11 @@ def import_files(
                 f"{file.name}: {tally.read} rows read, {done.inserted} new, {done.corrected} corrected, "
                 f"{done.unchanged + tally.joined} known already"
                 + (f", {tally.rejected} set aside ({rejected})" if tally.rejected else "")
-                + (f"; late rows of {len(done.late)} users" if done.late else "")
+                + (
+                    f"; late rows of {len(done.late)} user{'s' * (len(done.late) != 1)}"
+                    if done.late
+                    else ""
+                )
                 + (f", {tally.erased} of erased users left out" if tally.erased else "")
             )
     if users is not None:

@@ -177,7 +177,7 @@ def changes(
             )
             for row in rows
         )  # fmt: skip
-        output.show(shell, f"{len(rows)} flags are different (times in UTC)", columns, values)
+        output.show(shell, f"what became different, {len(rows)} (times in UTC)", columns, values)
         return
     output.write(change_table(rows), form, out)
 

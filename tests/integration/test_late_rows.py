@@ -286,6 +286,6 @@ def test_the_command_line_lists_what_became_different(services, tmp_path, monkey
     (record,) = json.loads(capsys.readouterr().out)
     assert (record["kind"], record["user_id"], record["earlier_flag_id"]) == ("came", "u1", None)
     assert run(["flags", "changes"]) == 0
-    assert "1 flags are different" in capsys.readouterr().out
+    assert "what became different, 1 " in capsys.readouterr().out
     assert run(["flags", "changes", "--month", "2026-04", "--format", "csv"]) == 0
     assert capsys.readouterr().out.startswith("run_id,flag_id,month,kind,user_id,start,end")
