@@ -82,7 +82,8 @@ def strongest() -> str:
 
 
 def drawn(page: Page) -> None:
-    expect(page.locator("[data-plot]").first).to_have_attribute("data-drawn", "")
+    plot = page.locator("[data-plot]").first
+    expect(plot).to_have_attribute("data-drawn", "", timeout=TIMEOUT_MS)
 
 
 def overflow(page: Page) -> int:
@@ -239,7 +240,7 @@ def test_no_page_keeps_anybody_out(visit, size, scheme):
 
 def test_a_flag_is_seen_at_a_glance_against_what_was_expected(visit):
     page = visit(strongest())
-    glance = page.get_by_role("img", name="files_read: 1,7")
+    glance = page.get_by_role("img", name="observed; ")
     expect(glance).to_have_count(1)
     assert "expected" in (glance.get_attribute("aria-label") or "")
 
