@@ -153,12 +153,10 @@ class _Files:
         """Enter one user in all files."""
         self.users.append(self._person(user))
         self.events += self._holidays(user)
+        self.events += self._leave(user)
         for spell in user.life.spells:
             start, end = self._time(spell.start), self._time(spell.end)
             self.oddities.append((spell.kind, start, end, user.user_id))
-            if spell.known:
-                name = "Sick leave" if spell.kind == "sick" else "Leave"
-                self.events.append(("leave", start, end, user.user_id, name))
         for found in user.traces:
             start, end = self._time(found.start), self._time(found.end)
             self.incidents.append(
@@ -174,6 +172,16 @@ class _Files:
         left = self._time(life.last) if life.last < len(self.company.times) else None
         role = user.role
         return (user.user_id, role.department, role.name, site.timezone, site.country, hired, left)
+
+    def _leave(self, user: User) -> Iterator[tuple[str, int, int, str, str]]:
+        """Known absences; of two under one name that share time, the later begins where the other ends."""
+        told: dict[str, int] = {}
+        for spell in sorted(user.life.spells, key=lambda one: one.start):
+            name = "Sick leave" if spell.kind == "sick" else "Leave"
+            begin = max(spell.start, told.get(name, 0))
+            if spell.known and begin < spell.end:
+                told[name] = spell.end
+                yield "leave", self._time(begin), self._time(spell.end), user.user_id, name
 
     def _holidays(self, user: User) -> Iterator[tuple[str, int, int, str, str]]:
         """Public holidays of the user's country: for each user, as a personnel system exports them."""

@@ -46,7 +46,7 @@ def read_calendar(path: Path, timezone: str = "UTC") -> list[CalendarEntry]:
     `end` is exclusive; a day without one lasts a day. Of an .ics file, an event's category gives
     its kind (default: announced); repeating events are written out, until 2100 at most.
     Raises: SourceError if it cannot be opened; DataError naming row or event and remedy if it
-        cannot be understood, lasts or repeats without end, or overlaps another of its kind.
+        cannot be understood, lasts or repeats without end, or overlaps another of its kind and name.
     """
     if path.suffix.lower() == ".ics":
         entries = _read_ics(path, timezone)
@@ -68,11 +68,12 @@ def _refuse_endless(entries: list[CalendarEntry], name: str) -> None:
 
 
 def _refuse_overlaps(entries: list[CalendarEntry], name: str) -> None:
-    """Two of one kind and scope that share time, unless they are equal or announced by other names."""
+    """Two of one kind, scope and name that share time, unless they are equal: one of them is a slip. Who
+    falls ill on leave is away under two names.
+    """
     latest: dict[tuple[str | None, ...], CalendarEntry] = {}
     for entry in sorted(entries, key=lambda it: (it.start, it.end)):
-        title = entry.name if entry.kind == "announced" else ""
-        scope = (entry.kind, entry.user_id, entry.cohort, title)
+        scope = (entry.kind, entry.user_id, entry.cohort, entry.name)
         before = latest.get(scope)
         if before is not None and entry.start < before.end and entry != before:
             raise DataError(

@@ -304,6 +304,7 @@ user_months = _table(
     *(_number(name, nullable=True) for name in USER_MONTH_GUESSES),
     sa.Column("cohort_why", Words, nullable=False, server_default=""),
     _finite("user_months", *USER_MONTH_NUMBERS),
+    *(_finite(f"user_months_{name}", name) for name in USER_MONTH_GUESSES),
     sa.Index("user_months_month", "month"),
     sa.Index("user_months_user", "user_id"),
 )

@@ -25,6 +25,7 @@ Cursor = Annotated[
     str | None, Query(description="Where the page before ended; its Link header has it.")
 ]
 Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
+RunNumber = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 Severity = Literal["low", "medium", "high", "critical"]
 Status = Literal["open", "acknowledged", "closed"]
 Kind = Literal["burst", "silence", "shift", "drift", "new", "combination"]
@@ -142,7 +143,7 @@ def router(store: WebStore) -> APIRouter:
         return [views.run_record(run) for run in rows]
 
     @routes.get("/changes")
-    def changes(month: MonthText = None, run: int | None = None) -> list[dict[str, Any]]:
+    def changes(month: MonthText = None, run: RunNumber = None) -> list[dict[str, Any]]:
         """Flags that came, went or changed when a closed month was scored again, for late rows say."""
         rows = store.changes.list(month=checked(month), run_id=run)
         return [views.change_record(row) for row in rows]

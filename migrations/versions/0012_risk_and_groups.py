@@ -7,7 +7,7 @@ whom and why; nothing wrote it before.
 import sqlalchemy as sa
 from alembic import op
 
-from anomaly.store.columns import Name, Number
+from anomaly.store.columns import LARGEST, Name, Number
 
 revision = "0012"
 down_revision = "0019"
@@ -30,8 +30,12 @@ JOIN runs_current AS r ON r.id = u.run_id AND r.state IN ('complete', 'provision
 def upgrade() -> None:
     """Add the columns, and show them."""
     op.execute("DROP VIEW user_months_current")
-    op.add_column("user_months", sa.Column("risk", Number, nullable=True))
-    op.add_column("user_months", sa.Column("cohort_distance", Number, nullable=True))
+    number = Number.compile(dialect=op.get_bind().dialect)
+    for name in ("risk", "cohort_distance"):  # Alembic cannot add a rule with a column in SQLite
+        op.execute(
+            f"ALTER TABLE user_months ADD COLUMN {name} {number} CONSTRAINT user_months_{name}_finite "
+            f"CHECK ({name} BETWEEN -{LARGEST} AND {LARGEST})"
+        )
     op.add_column("user_months", sa.Column("cohort_why", Name, nullable=False, server_default=""))
     for name in ("author", "reason"):
         op.add_column("cohorts", sa.Column(name, Name, nullable=False, server_default=""))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from anomaly.exceptions import UsageError
 from pipelines.cli.progress import for_console
 
 if TYPE_CHECKING:
@@ -64,11 +63,6 @@ def shell_of(context: typer.Context) -> Shell:
     shell = context.find_root().obj
     assert isinstance(shell, Shell)
     return shell
-
-
-def not_yet(what: str, instead: str) -> UsageError:
-    """The error of a command that this version only names."""
-    return UsageError(f"{what}: this version cannot do it yet. {instead}")
 
 
 def _console(*, stderr: bool) -> Console:

@@ -23,9 +23,6 @@ SUBCOMMANDS = {
     "cohorts": ["list", "show", "move", "moved"],
     "db": ["upgrade", "downgrade", "check", "sweep"],
 }
-NOT_YET = [
-    ["retention"],
-]
 HEAVY = {"tensorflow", "keras", "sklearn", "plotly", "fastapi", "onnxruntime"}
 
 
@@ -51,16 +48,6 @@ def test_each_command_says_what_it_does(command, capsys):
         assert f"  {inner} " in text
         assert run([command, inner, "--help"]) == 0
         assert len(capsys.readouterr().out.splitlines()) > 3
-
-
-@pytest.mark.parametrize("arguments", NOT_YET)
-def test_what_this_version_cannot_do_is_said(arguments, capsys):
-    assert run(arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error: ")
-    assert "this version cannot do it yet. " in said.err
-    assert said.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
