@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anomaly import cohorts
+from anomaly.states import EVERYONE as HARDLY_KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from anomaly.panel import Panel
     from anomaly.states import States
 
-EVERYONE = "everyone"
+EVERYONE = cohorts.name_of(HARDLY_KNOWN)
 SHOWN = (0.5, 0.95)  # of the peers, what a plot shows: their middle, and what few of them exceed
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from anomaly.months import Month, zone
 from anomaly.records import SEVERITIES
+from anomaly.wording import counted
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -139,11 +140,6 @@ def plain(text: str, longest: int = LONGEST_NAME) -> str:
     kept = "".join(" " if unicodedata.category(letter)[0] == "C" else letter for letter in text)
     kept = kept.translate(BRACKETS)
     return kept if len(kept) <= longest else f"{kept[: longest - 1]}…"
-
-
-def counted(count: int, what: str) -> str:
-    """'1 flag', '1,200 flags'."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _local(when: dt.datetime, timezone: str) -> dt.datetime:

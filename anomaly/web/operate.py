@@ -13,7 +13,7 @@ from anomaly.ports import CANCEL, PAUSE, RESCORE, RESUME, RUN, Operations, WebSt
 from anomaly.roles import Caller
 from anomaly.web import operating
 from anomaly.web.access import needs
-from anomaly.web.api import LARGEST_NUMBER, Number
+from anomaly.web.api import LARGEST_NUMBER, Number, RunNumber
 from anomaly.web.pages import Renderer
 
 RUNS = 200  # read of the ledger for one page
@@ -36,7 +36,6 @@ MEANINGS = {
 }
 
 Action = Annotated[str, Query(pattern="^(month|rescore|pause|resume|cancel)$")]
-Target = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 FormAction = Annotated[str, Form(pattern="^(month|rescore|pause|resume|cancel)$")]
 
 
@@ -71,7 +70,7 @@ def router(store: WebStore, renderer: Renderer, operations: Operations) -> APIRo
         )
 
     @routes.get("/ask")
-    def confirm(action: Action, month: str = "", target: Target = None) -> HTMLResponse:
+    def confirm(action: Action, month: str = "", target: RunNumber = None) -> HTMLResponse:
         wanted = _checked(action, month, target)
         return renderer.page(
             "ask.html",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from anomaly.months import Month, month_of, months_between
 from anomaly.web import words
+from anomaly.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -244,8 +245,8 @@ def _headline(months: Sequence[MonthCell], facts: Facts) -> tuple[str, bool]:
     name, run = words.month_name(last.month), last.run
     if last.state == "complete" and run is not None:
         everyone = run.users_scored + sum(run.users_skipped.values())
-        scored = f"{run.users_scored:,} of {words.count(everyone, 'user')} scored"
-        return f"{name} ran and is complete: {scored}, {words.count(run.flags, 'flag')}.", True
+        scored = f"{run.users_scored:,} of {counted(everyone, 'user')} scored"
+        return f"{name} ran and is complete: {scored}, {counted(run.flags, 'flag')}.", True
     return f"{name} is not complete. {last.detail}", False
 
 
@@ -268,7 +269,7 @@ def _attention(
         if cell.state in {"failed", "missed", "late"}
     ]
     found += [
-        (words.month_name(month), LATE.format(users=words.count(users, "user")))
+        (words.month_name(month), LATE.format(users=counted(users, "user")))
         for month, users in facts.late.items()
     ]
     for job in JOBS:
@@ -302,7 +303,7 @@ def _going(run: RunRow, facts: Facts) -> Going:
         if current and current.started_at
         else None,
         scored / planned if planned else None,
-        f"{scored:,} of {words.count(planned, 'user')} scored" if planned else "",
+        f"{scored:,} of {counted(planned, 'user')} scored" if planned else "",
         _stuck(run, facts.now),
     )
 

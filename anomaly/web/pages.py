@@ -26,6 +26,7 @@ from anomaly.settings import MetricSettings, Settings
 from anomaly.web import assets, views, words
 from anomaly.web.access import current_visit, needs
 from anomaly.web.api import checked
+from anomaly.wording import counted
 
 if TYPE_CHECKING:
     from anomaly.model import Model
@@ -61,6 +62,7 @@ class Renderer:
             style_marks=assets.style_marks,
             version=anomaly.__version__,
             words=words,
+            counted=counted,
             visit=current_visit,
             may=_may,
             zone_name=str(zone(timezone)),

@@ -88,11 +88,6 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def count(amount: int, noun: str) -> str:
-    """How many of something: 1 flag, 2,400 flags."""
-    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
-
-
 def memory(size: int) -> str:
     """Bytes as a reader meets them: 812 MiB, 1.4 GiB."""
     mebibytes = size / 2**20

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from anomaly.exceptions import AnomalyError, UsageError
+from anomaly.wording import counted
 from pipelines.cli import output
 from pipelines.cli.arguments import one_of
 from pipelines.cli.shell import shell_of
@@ -140,11 +141,7 @@ def import_files(
                 f"{file.name}: {tally.read} rows read, {done.inserted} new, {done.corrected} corrected, "
                 f"{done.unchanged + tally.joined} known already"
                 + (f", {tally.rejected} set aside ({rejected})" if tally.rejected else "")
-                + (
-                    f"; late rows of {len(done.late)} user{'s' * (len(done.late) != 1)}"
-                    if done.late
-                    else ""
-                )
+                + (f"; late rows of {counted(len(done.late), 'user')}" if done.late else "")
                 + (f", {tally.erased} of erased users left out" if tally.erased else "")
             )
     if users is not None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from anomaly.exceptions import AnomalyError, DataError
 from anomaly.months import local_days, month_of
 from anomaly.telemetry.logs import without_password
+from anomaly.wording import counted
 from pipelines.jobs.reading import sample, step_seconds
 from pipelines.jobs.train import known_metrics
 
@@ -111,7 +112,7 @@ def _files(path: Path) -> str:
     from anomaly.sources.files import files_of
 
     files = files_of(path)
-    return f"{len(files)} file{'s' * (len(files) != 1)}, {sum(file.stat().st_size for file in files):,} bytes"
+    return f"{counted(len(files), 'file')}, {sum(file.stat().st_size for file in files):,} bytes"
 
 
 def _reads_rows(source: SourceSettings) -> bool:
@@ -187,5 +188,6 @@ def _gaps(services: Services, month: Month) -> str:
     if not days:
         return f"rows on every day of {month} so far"
     more = ", …" if len(days) > SHOWN_DAYS else ""
-    plural = "s" * (len(days) != 1)
-    return f"no rows on {len(days)} day{plural} of {month}: {', '.join(days[:SHOWN_DAYS])}{more}"
+    return (
+        f"no rows on {counted(len(days), 'day')} of {month}: {', '.join(days[:SHOWN_DAYS])}{more}"
+    )

@@ -15,6 +15,7 @@ import structlog
 
 from anomaly.exceptions import AnomalyError, BusyError, DataError, SourceError, UsageError
 from anomaly.months import Month
+from anomaly.wording import counted
 from pipelines.executors import open_executor
 from pipelines.jobs.books import MONTH_JOB, Ledger, failing
 from pipelines.jobs.footprint import BASE_MEMORY, shard_memory
@@ -66,7 +67,7 @@ def reopen(services: Services, holding: Holding, standing: Run) -> Outcome:
     users = tuple(user for user in people.users if user in touched)
     scope = Scope(
         month, services.clock(), span, people, users, (), 0, complete=True,
-        note=f"reopened: late rows of {len(users)} user{'s' * (len(users) != 1)}",
+        note=f"reopened: late rows of {counted(len(users), 'user')}",
     )  # fmt: skip
     services.store.ledger.close_interrupted(MONTH_JOB, scope.now, str(month))
     run = services.store.ledger.start(
