@@ -81,9 +81,8 @@ class Run:
 
     month: 2026-10, or None for jobs without one. outcome: the state in which it ended, which a
     later supersession does not change. rows_rejected, users_skipped: counts by reason. flag_kinds:
-    counts by "severity/kind". seconds: from start to end. heartbeat_at: its process lived then;
-    progress_at: its work got on then; None
-    where it is read as a run that stands.
+    counts by "severity/kind". seconds: from start to end. heartbeat_at: its process lived then.
+    progress_at: its work got on then; None where it is read as a run that stands.
     """
 
     id: int

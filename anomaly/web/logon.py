@@ -22,6 +22,7 @@ from anomaly.months import parse_duration
 from anomaly.roles import Caller, Identity
 from anomaly.web.access import ANYONE, Door, Visit, needs, refuse_forged, visiting
 from anomaly.web.pages import Renderer
+from anomaly.web.refusals import Refusals
 
 # What the audit calls it; what cannot be written there does not come to pass.
 LOG_ON, LOG_OFF, REFUSED = "log_on", "log_off", "log_on.refused"
@@ -66,8 +67,16 @@ def router(renderer: Renderer, door: Door) -> APIRouter:
     """Serves /login and /logout."""
     routes = APIRouter(include_in_schema=False)
     attempts = Attempts(door.settings.log_ons_per_minute)
+    refusals = Refusals()
     provider = door.provider
     back = f"{door.settings.public_url}/login/callback" if door.settings.public_url else None
+
+    def refuse(actor: str, subject: str, reason: str) -> None:
+        written = refusals.count(actor, door.clock())
+        if written is not None:
+            name, number = written
+            which = "" if number == 1 else f"; refusal {number:,} of the day"
+            door.record(name, REFUSED, subject, reason + which)
 
     def page(
         target: str, caller: Caller | None, problem: str = "", status: int = 200
@@ -89,7 +98,7 @@ def router(renderer: Renderer, door: Door) -> APIRouter:
         if _let_in(request, door, token.strip()):
             return RedirectResponse(local_path(target), 303)
         log.warning("log_on_refused", client=whence(request))
-        door.record(f"address:{whence(request)}", REFUSED, "page:login", "no such token")
+        refuse(f"address:{whence(request)}", "page:login", "no such token")
         return page(target, None, "This token is unknown, has expired or was revoked.", 401)
 
     @routes.post("/logout", dependencies=[Depends(needs("monitor"))])
@@ -117,7 +126,7 @@ def router(renderer: Renderer, door: Door) -> APIRouter:
         person = await provider.finish(request)
         if person.role is None:
             log.warning("log_on_without_role", client=whence(request))
-            await run_in_threadpool(door.record, person.name, REFUSED, PROVIDER, "no role here")
+            await run_in_threadpool(refuse, person.name, PROVIDER, "no role here")
             raise HTTPException(
                 403,
                 f"{person.name} has no role here. Ask whoever runs this server for one, or for a "

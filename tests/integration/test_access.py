@@ -312,6 +312,20 @@ def test_log_ons_are_in_the_audit_by_hashes_alone(shared, tokens, tmp_path):
     assert trail.findings()[2] == []
 
 
+def test_guessing_does_not_fill_the_audit(shared):
+    rows: list[tuple[str, ...]] = []
+
+    def record(*row: str) -> None:
+        rows.append(row)
+
+    with client(shared, record=record, authentication="required", log_ons_per_minute=100) as web:
+        assert {log_on(web, "guess").status_code for _ in range(12)} == {401}
+    assert [reason for *_, reason in rows] == [
+        "no such token",
+        "no such token; refusal 10 of the day",
+    ]
+
+
 def test_a_log_on_that_cannot_be_written_does_not_come_to_pass(shared, tokens):
     def full(*_: object) -> None:
         raise SourceError("the disk is full")
