@@ -110,6 +110,18 @@ def read_sql(
         yield from _batches(connection, statement, target, wall, Cleaner(checks), settings)
 
 
+def source_clock(settings: SourceSettings) -> dt.datetime:
+    """What time it is by the source's own clock. Raises: as `read_sql`."""
+    where = _address(settings)
+    with _reading(where, settings) as connection:
+        now = "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"
+        if connection.dialect.name != "sqlite":
+            now = "SELECT CURRENT_TIMESTAMP"
+        said: dt.datetime | str = connection.execute(sa.text(now)).scalar_one()
+    when = dt.datetime.fromisoformat(said) if isinstance(said, str) else said
+    return when.replace(tzinfo=when.tzinfo or dt.UTC)  # MySQL's session is set to UTC
+
+
 def _batches(
     connection: Connection,
     statement: sa.Select[Any],

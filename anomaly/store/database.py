@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -16,7 +18,6 @@ from anomaly.store.faults import explain, is_transient
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import sqlalchemy as sa
     from sqlalchemy.engine import Connection, Engine
 
 T = TypeVar("T")
@@ -51,6 +52,14 @@ class Database:
         Raises: SourceError if the database fails; nothing was written then.
         """
         return self._run(self._writer, work)
+
+    def now(self) -> dt.datetime:
+        """What time it is by the database's own clock; of SQLite, this machine's."""
+        if self.postgres:
+            return self.read(lambda c: c.execute(sa.select(sa.func.clock_timestamp())).scalar_one())
+        clock = sa.select(sa.func.strftime("%Y-%m-%d %H:%M:%f", "now"))
+        said: str = self.read(lambda c: c.execute(clock).scalar_one())
+        return dt.datetime.fromisoformat(said).replace(tzinfo=dt.UTC)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -143,6 +143,10 @@ class Store:
         """
         schema.check(self._database.engine)
 
+    def now(self) -> dt.datetime:
+        """What time it is by the database's own clock. Raises: SourceError."""
+        return self._database.now()
+
     def close(self) -> None:
         """Close all connections."""
         self._database.engine.dispose()

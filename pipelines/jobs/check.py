@@ -13,11 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from anomaly.exceptions import AnomalyError, DataError
-from anomaly.months import local_days, month_of
+from anomaly.months import local_days, month_of, months_between
+from anomaly.sources.batch import Tally
 from anomaly.telemetry.logs import without_password
 from anomaly.wording import counted
+from pipelines.jobs.ingest import checks
 from pipelines.jobs.reading import sample, step_seconds
 from pipelines.jobs.train import known_metrics
+from pipelines.services import AHEAD
 
 if TYPE_CHECKING:
     from anomaly.months import Month
@@ -28,6 +31,9 @@ PROBE = "check"  # the lease that is taken to see whether the database can be wr
 SAMPLE_USERS = 500  # whose rows are looked at for days without any
 SHOWN_DAYS = 5
 AHEAD_OF_CLOCK = dt.timedelta(minutes=10)
+SKEW = dt.timedelta(seconds=10)  # of two clocks: a third of a lease, within which it is renewed
+LOOKED_BACK = (1, 31)  # days of the source: where the last has no row, the last month
+SAMPLE_ROWS = 1_000_000  # of the source that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +47,14 @@ class Check:
 
 def run_checks(open_services: Callable[[], Services]) -> list[Check]:
     """Settings (read already), database, artefacts, source, data; the later need the earlier."""
-    checks = [Check("settings", "read and understood")]
+    found = [Check("settings", "read and understood")]
     try:
         services = open_services()
     except AnomalyError as error:
-        return [*checks, Check("database", str(error), error)]
-    checks.append(_database(services))
+        return [*found, Check("database", str(error), error)]
+    found.append(_database(services))
     for what, look in (
+        ("clocks", _clocks),
         ("models", _models),
         ("source", _source),
         ("observations", _observations),
@@ -55,10 +62,10 @@ def run_checks(open_services: Callable[[], Services]) -> list[Check]:
         ("newest month", _newest_month),
     ):
         try:
-            checks.append(Check(what, look(services)))
+            found.append(Check(what, look(services)))
         except AnomalyError as error:
-            checks.append(Check(what, str(error), error))
-    return checks
+            found.append(Check(what, str(error), error))
+    return found
 
 
 def _database(services: Services) -> Check:
@@ -96,12 +103,67 @@ def _source(services: Services) -> str:
         if settings.path is None:
             return "none configured: rows come by anomaly import"
         return f"{settings.path}: {_files(Path(settings.path))}"
+    return f"{without_password(settings.url)}: {_rows_of(services)}"
+
+
+def _rows_of(services: Services) -> str:
+    """What the source's newest rows are like: how many, told twice, bad."""
+    now = services.clock()
+    for days in LOOKED_BACK:
+        tally = _looked(services, now - dt.timedelta(days=days))
+        if tally.read:
+            break
+    if not tally.read:
+        return f"it answers; no rows in the last {LOOKED_BACK[-1]} days"
+    span = "day" if days == 1 else f"{days} days"
+    remarks = [f"{counted(tally.read, 'row')} of the last {span} read"]
+    if days > 1:
+        remarks.append("none of the last day")
+    if tally.joined:
+        remarks.append(f"{tally.joined:,} say again what a row before said and count once")
+    if tally.rejected:
+        why = ", ".join(f"{reason} {rows:,}" for reason, rows in tally.reasons.most_common())
+        remarks.append(f"{tally.rejected:,} would be set aside ({why})")
+    return "; ".join(remarks)
+
+
+def _looked(services: Services, since: dt.datetime) -> Tally:
+    """Rows of the source from then on, a sample of them where they are many."""
     from anomaly.sources.database import read_sql
 
-    since = services.clock() - dt.timedelta(days=1)
-    batch = next(iter(read_sql(settings, since, services.clock())), None)
-    rows = 0 if batch is None else batch.read
-    return f"{without_password(settings.url)}: {rows} rows of the last day read"
+    tally = Tally()
+    step, zone = step_seconds(services), services.timezone
+    source, until = services.settings.source, services.clock() + AHEAD
+    held = checks(services)
+    for batch in read_sql(source, since, until, step=step, grid_timezone=zone, checks=held):
+        tally.add(batch)
+        if tally.read >= SAMPLE_ROWS:
+            break
+    return tally
+
+
+def _clocks(services: Services) -> str:
+    """How far the clocks of the databases are from this machine's, by which leases and months end."""
+    source = services.settings.source
+    remarks = [_skew("the database", services.store.now, services)]
+    if source.url is not None:
+        from anomaly.sources.database import source_clock
+
+        remarks.append(_skew("the source", lambda: source_clock(source), services))
+    return "; ".join(remarks)
+
+
+def _skew(whose: str, clock: Callable[[], dt.datetime], services: Services) -> str:
+    before = services.clock()
+    said = clock()
+    apart = max(said - services.clock(), before - said)  # whatever asking took is no one's fault
+    if apart <= SKEW:
+        return f"{whose} and this machine agree"
+    way = "ahead of" if said > before else "behind"
+    return (
+        f"{whose} is {apart.total_seconds():,.0f} seconds {way} this machine, by whose clock leases and "
+        "months end. Set both by the same time server"
+    )
 
 
 def _files(path: Path) -> str:
@@ -148,7 +210,11 @@ def _history(services: Services) -> str:
             f"all rows are of {first}: a month is scored against the months before it. Import "
             "earlier ones."
         )
-    return f"{first.next()} is the first month that can be run"
+    there = len(months_between(first, last))
+    return (
+        f"{counted(there, 'month')}, {first} to {last}; a model learns from up to "
+        f"{services.settings.model.history_months}. {first.next()} is the first month that can be run"
+    )
 
 
 def _newest_month(services: Services) -> str:
@@ -160,7 +226,12 @@ def _newest_month(services: Services) -> str:
     month = month_of(span[1], zone)
     last = store.last_seen()
     silent = sum(when < month.start(zone) for when in last.values())
-    remarks = [_gaps(services, month), f"{silent} of {len(last)} users without a row in {month}"]
+    new = sum(when >= month.start(zone) for when in store.first_seen().values())
+    remarks = [
+        _gaps(services, month),
+        f"{silent} of {len(last)} users without a row in {month} (silent, or left out where that says nothing)",
+        f"{new} first seen in it: judged by what others do",
+    ]
     ahead = span[1] - services.clock()
     if ahead > AHEAD_OF_CLOCK:
         remarks.append(

@@ -13,9 +13,11 @@ import pytest
 
 from anomaly.exceptions import BusyError
 from anomaly.months import Month
-from anomaly.settings import ScheduleSettings, Settings
+from anomaly.settings import ScheduleSettings, Settings, with_values
 from pipelines.exclusive import JOBS as WORK
 from pipelines.jobs.month import run_month
+from pipelines.jobs.retention import due
+from pipelines.jobs.scope import Options
 from pipelines.schedule import (
     JOBS,
     Children,
@@ -280,6 +282,63 @@ def test_months_are_scored_nightly_and_closed_when_late_rows_are_no_longer_await
     state, planned_for, note = ledger_of(services)[-1]
     assert (state, planned_for) == ("complete", clock.now)
     assert "2026-03 provisional" in note
+
+
+@pytest.fixture
+def keeping(services):
+    """Services that keep two months of rows and a month of what was replaced, with more at hand."""
+    settings = services.settings
+    for section, values in {
+        "retention": {"observations_months": 2, "superseded_months": 1},
+        "model": {"history_months": 2},
+    }.items():
+        settings = with_values(settings, "test", section, **values)
+    services.store.observations.write(behaviour("2026-01", "2026-04"), "t")
+    services.clock.now = at("2026-04-10T02:30")
+    for _ in range(2):
+        run_month(services, Month(2026, 3), Options(force=True))
+    services.clock.now = at("2026-05-10T02:30")
+    return replace(services, settings=settings)
+
+
+def within(services, clock):
+    """A runner that does the scheduler's jobs here and says what each said."""
+    said = []
+
+    def runner(arguments):
+        clock.now += dt.timedelta(seconds=1)
+        planned_for = dt.datetime.fromisoformat(arguments[-1])
+        said.append(list(do_job(services, arguments[2], planned_for)))
+        return 0
+
+    return said, runner
+
+
+def test_the_schedule_deletes_what_the_policy_says_once_and_writes_it_down(keeping, clock):
+    promised = {one.what: one.rows for one in due(keeping) if one.rows}
+    april = 2 * 6 * 30 * 4
+    assert promised == {
+        "observations": 2 * 6 * (31 + 28) * 4,
+        "results of superseded runs": 6,
+    }
+    said, runner = within(keeping, clock)
+    made = scheduler(keeping, runner)
+    for night in ("2026-05-11T02:30:01", "2026-05-12T02:30:01"):
+        clock.now = at(night)
+        made.fire("score")
+        wait_for_end(made)
+    told = [f"{rows} {what} before {since} deleted" for (what, rows), since in
+            zip(promised.items(), ("2026-03", "2026-04"), strict=True)]  # fmt: skip
+    assert [line for line in said[0] if line.endswith("deleted")] == told
+    assert [line for line in said[1] if line.endswith("deleted")] == []
+    assert keeping.store.kept.count() == april + 2 * 6 * 31 * 4
+    first, second, _ = ledger_of(keeping)
+    assert first[:2] == ("complete", at("2026-05-11T02:30"))
+    assert all(line in first[2] for line in told)
+    assert "deleted" not in second[2]
+    (row,) = [row for row in keeping.audit.rows() if row.action == "retention.delete"]
+    assert all(f"{rows} rows" in row.reason for rows in promised.values())
+    assert keeping.audit.rows(actor="schedule") == [row]
 
 
 def test_training_is_done_when_it_is_due(services, clock):
