@@ -56,7 +56,8 @@ class Database:
     def now(self) -> dt.datetime:
         """What time it is by the database's own clock; of SQLite, this machine's."""
         if self.postgres:
-            return self.read(lambda c: c.execute(sa.select(sa.func.clock_timestamp())).scalar_one())
+            now = sa.select(sa.cast(sa.func.clock_timestamp(), sa.DateTime(timezone=True)))
+            return self.read(lambda c: c.execute(now).scalar_one())
         clock = sa.select(sa.func.strftime("%Y-%m-%d %H:%M:%f", "now"))
         said: str = self.read(lambda c: c.execute(clock).scalar_one())
         return dt.datetime.fromisoformat(said).replace(tzinfo=dt.UTC)

@@ -112,9 +112,11 @@ def _rows_of(services: Services) -> str:
     for days in LOOKED_BACK:
         tally = _looked(services, now - dt.timedelta(days=days))
         if tally.read:
-            break
-    if not tally.read:
-        return f"it answers; no rows in the last {LOOKED_BACK[-1]} days"
+            return _told(tally, days)
+    return f"it answers; no rows in the last {LOOKED_BACK[-1]} days"
+
+
+def _told(tally: Tally, days: int) -> str:
     span = "day" if days == 1 else f"{days} days"
     remarks = [f"{counted(tally.read, 'row')} of the last {span} read"]
     if days > 1:
