@@ -22,6 +22,7 @@ from pipelines.jobs.month import run_month
 from pipelines.jobs.people import import_calendar, import_users
 from pipelines.keys import create_key_file
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
+from tests.fixtures.serving import token_of
 
 NAME, OTHER = "zebulon.quux", "zebulon.quuxley"  # u2 and u3; the second's name holds the first's
 NAMES = {"u2": NAME, "u3": OTHER}
@@ -231,6 +232,41 @@ def test_a_pseudonym_is_opened_with_a_reason_and_a_trace(hiding, tmp_path):
     with pytest.raises(UsageError, match=r"is no pseudonym of this database"):
         reveal_user(services, "account:boss", NAME, "ticket 8")
     assert len(services.store.audit.read()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("reveal", ()), ("erase", ("--user",))], ids=["reveal", "erase"]
+)
+def test_names_take_an_administrators_token_once_there_are_tokens(
+    hiding, tmp_path, monkeypatch, capsys, command, option
+):
+    services = filled(hiding, tmp_path / "given")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANOMALY_DATABASE__URL", services.settings.database.url)
+    monkeypatch.setenv("ANOMALY_PRIVACY__PSEUDONYMISE", "true")
+    monkeypatch.setenv("ANOMALY_PRIVACY__KEY_FILE", str(tmp_path / "key"))
+    pseudonym = services.audit.secret().pseudonym(NAME)
+    call = [command, *option, pseudonym, "--reason", "ticket 1"]
+    given = {role: token_of(services.store, role, role) for role in ("operator", "administrator")}
+    late = token_of(services.store, "administrator", "late")
+    (ended,) = [one.id for one in services.store.tokens.everyone() if one.name == "late"]
+    services.store.tokens.revoke(ended, services.clock())
+    capsys.readouterr()
+
+    for secret in (None, "nonsense", late, given["operator"]):
+        with monkeypatch.context() as patched:
+            if secret is not None:
+                patched.setenv("ANOMALY_TOKEN", secret)
+            assert run(call) == 2
+        told = capsys.readouterr()
+        assert NAME not in told.out + told.err
+        assert "the role administrator" in told.err or "token of an administrator" in told.err
+    assert services.store.audit.read() == [], "nothing was done"
+    assert holding(services, pseudonym)
+
+    monkeypatch.setenv("ANOMALY_TOKEN", given["administrator"])
+    assert run(call) == 0
+    assert len(services.audit.rows(actor="administrator")) == 1
 
 
 @pytest.mark.parametrize("by_name", [True, False])
