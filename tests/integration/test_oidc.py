@@ -1,5 +1,6 @@
 """Log-on through a provider of identities: a real one, on a port of this machine."""
 
+import datetime as dt
 import re
 import warnings
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from prometheus_client import CollectorRegistry
 from anomaly.roles import Role, identity
 from anomaly.settings import Settings, WebSettings
 from anomaly.store import Store, open_engine, schema
+from anomaly.web.access import Recorder, unrecorded
 from anomaly.web.app import create_app
 from anomaly.web.oidc import OpenIdProvider
+from pipelines.trail import Trail
 from tests.fixtures.serving import bearer, door_of, serving, token_of
 
 with warnings.catch_warnings():
@@ -49,10 +52,13 @@ def store(sqlite_url: str) -> Iterator[Store]:
 
 
 @contextmanager
-def browser_at(store: Store, issuer: str, **settings: object) -> Iterator[httpx.Client]:
+def browser_at(
+    store: Store, issuer: str, record: Recorder = unrecorded, **settings: object
+) -> Iterator[httpx.Client]:
     """A browser before a server that knows the provider."""
     web = WebSettings(issuer=issuer, client_id="anomaly", **{"roles": ROLES, **settings})
-    door = door_of(store, provider=OpenIdProvider(web, "shared secret"), **web.model_dump())
+    provider = OpenIdProvider(web, "shared secret")
+    door = door_of(store, provider, record, **web.model_dump())
     app = create_app(store, Settings(), CollectorRegistry(), lambda: True, door)
     with serving(app) as address, httpx.Client(base_url=address, timeout=60) as browser:
         yield browser
@@ -90,6 +96,23 @@ def test_a_person_without_a_role_stays_outside(store, issuer):
     with browser_at(store, issuer, default_role="reader") as browser:
         browser.get(at_provider(browser, "s2"))
         assert "bob, reader" in browser.get("/").text
+
+
+def test_log_ons_through_the_provider_are_in_the_audit_by_hashes_alone(store, issuer, tmp_path):
+    settings = Settings.model_validate({"run": {"artefacts": str(tmp_path)}})
+    trail = Trail(settings, store, lambda: dt.datetime.now(dt.UTC))
+    with browser_at(store, issuer, trail.record) as browser:
+        browser.get(at_provider(browser, "s2"))  # of no group that has a role
+        browser.get(at_provider(browser, "s1"))
+        form = {"csrf": re.findall(r'name="csrf" value="(\w+)"', browser.get("/").text)[0]}
+        browser.post("/logout", data=form)
+    (refused,) = trail.rows(actor="bob")
+    assert (refused.action, refused.reason) == ("log_on.refused", "no role here")
+    came, went = trail.rows(actor="ann")
+    assert (came.action, came.reason, went.action) == ("log_on", "role analyst", "log_off")
+    kept = repr(store.audit.read())
+    assert not any(name in kept for name in ("ann", "bob"))
+    assert trail.findings()[2] == []
 
 
 def test_a_name_from_elsewhere_is_text_on_one_line(store, issuer):
