@@ -39,7 +39,7 @@ from anomaly.thresholds.choice import FEW_USERS, Boundary
 from anomaly.thresholds.choice import choose as choose_boundary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from anomaly.panel import Panel
     from anomaly.progress import Progress
     from anomaly.reading import Reading
+    from anomaly.scanning import Chunk
     from anomaly.settings import ModelSettings, ScanSettings, Settings
     from anomaly.twin import TwinPrior, TwinState
 
@@ -357,35 +358,22 @@ def _windows(
     shape = (1 + len(directions), len(lengths))
     flat = scan.Usual(np.zeros(shape, np.float32), np.ones(shape, np.float32))
     stride = max(1, int(known.size * shape[0] * shape[1] / (40 * SAMPLE)))
+
+    def against(usual: scan.Usual) -> Iterator[Chunk]:
+        return chunk_deviations(
+            joint, known, chunks, history.grid.step, start, directions, lengths, usual,
+            model.looking.own_history,
+        )  # fmt: skip
+
     first_pass = [
         chunk.sums[:, ::stride][known[:, chunk.first : chunk.last : stride]]
-        for chunk in chunk_deviations(
-            joint,
-            known,
-            chunks,
-            history.grid.step,
-            start,
-            directions,
-            lengths,
-            flat,
-            model.looking.own_history,
-        )
+        for chunk in against(flat)
         if chunk.first < split
     ]
     usual = scan.Usual.fit(np.concatenate(first_pass))
     parts = [
         scan.ways(chunk.deviation[:, max(0, split - chunk.first) :], directions)
-        for chunk in chunk_deviations(
-            joint,
-            known,
-            chunks,
-            history.grid.step,
-            start,
-            directions,
-            lengths,
-            usual,
-            model.looking.own_history,
-        )
+        for chunk in against(usual)
         if chunk.last > split
     ]
     return usual, np.concatenate(parts, axis=1)

@@ -615,6 +615,24 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     return _validated(values, origins, "settings")
 
 
+def secret_in(file: Path, setting: str) -> str:
+    """The first line of a file that holds a password or a token.
+
+    Args: setting: which one names the file, for messages.
+    Raises: SettingsError if it cannot be read or its first line is empty.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SettingsError(
+            f"{setting} {file}: cannot be read ({reason}). Check its path and rights."
+        ) from error
+    if not lines or not lines[0].strip():
+        raise SettingsError(f"{setting} {file}: its first line is empty. Write the secret there.")
+    return lines[0]
+
+
 def config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The settings file that counts: the one named, else ./anomaly.toml if it is there."""
     named = path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)

@@ -14,6 +14,7 @@ import structlog
 
 from anomaly.exceptions import SettingsError
 from anomaly.roles import is_local
+from anomaly.settings import secret_in
 from anomaly.web.access import Door, Provider
 from pipelines.services import artefacts_folder
 
@@ -77,28 +78,18 @@ def _provider(web: WebSettings) -> Provider | None:
     from anomaly.web.oidc import OpenIdProvider
 
     file = web.client_secret_file
-    secret = None if file is None else _first_line("client_secret_file", file)
+    secret = None if file is None else secret_in(file, "[web] client_secret_file")
     return OpenIdProvider(web, secret)
 
 
 def _first_token(file: Path) -> str:
-    secret = _first_line("first_token_file", file)
+    secret = secret_in(file, "[web] first_token_file")
     if len(secret) < SHORTEST_TOKEN:
         raise SettingsError(
             f"[web] first_token_file {file}: {len(secret)} characters could be guessed, "
             f"{SHORTEST_TOKEN} are needed. Write one: openssl rand -hex 24 > FILE"
         )
     return secret
-
-
-def _first_line(setting: str, file: Path) -> str:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"[web] {setting} {file}: cannot be read ({error})") from error
-    if not lines or not lines[0].strip():
-        raise SettingsError(f"[web] {setting} {file}: its first line is empty")
-    return lines[0].strip()
 
 
 def session_key(settings: Settings) -> bytes:

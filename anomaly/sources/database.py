@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from anomaly.exceptions import DataError, SettingsError, SourceError
 from anomaly.months import zone
+from anomaly.settings import secret_in
 from anomaly.sources.cleaning import Checks, Cleaner, Raw, repeated_column
 from anomaly.sources.layout import Layout, find_layout
 
@@ -471,18 +472,8 @@ def _address(settings: SourceSettings) -> URL:
             "postgresql://USER@HOST:PORT/NAME or mysql://USER@HOST:PORT/NAME."
         )
     if settings.password_file is not None:
-        address = address.set(password=_first_line(settings.password_file))
+        address = address.set(password=secret_in(settings.password_file, "[source] password_file"))
     return address
-
-
-def _first_line(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{file}: the password file of [source] cannot be read ({type(error).__name__}). "
-            "Check its path and rights."
-        ) from error
 
 
 def _shown(where: URL) -> str:

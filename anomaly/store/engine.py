@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from anomaly.exceptions import SettingsError
+from anomaly.settings import secret_in
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -34,7 +35,7 @@ def open_engine(url: str, password_file: Path | None = None) -> Engine:
     """
     address = _address(url)
     if password_file is not None:
-        address = address.set(password=_first_line(password_file))
+        address = address.set(password=secret_in(password_file, "[database] password_file"))
     if address.get_backend_name() == "sqlite":
         engine = sa.create_engine(_absolute(address), connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -71,16 +72,6 @@ def _address(url: str) -> URL:
             "sqlite:///anomaly.db"
         )
     return address
-
-
-def _first_line(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{file}: the password file cannot be read ({type(error).__name__}). Check its path "
-            "and rights."
-        ) from error
 
 
 def _absolute(address: URL) -> URL:

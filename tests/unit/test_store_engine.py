@@ -33,7 +33,9 @@ def test_all_ways_to_write_postgresql(scheme):
 
 
 def test_a_password_file_that_is_not_there(tmp_path):
-    with pytest.raises(SettingsError, match=r"secret\.txt: the password file cannot be read"):
+    with pytest.raises(
+        SettingsError, match=r"\[database\] password_file .*secret\.txt: cannot be read"
+    ):
         open_engine("postgresql://ann@host/db", tmp_path / "secret.txt")
 
 
