@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from anomaly.exceptions import ModelError, SourceError
+from anomaly.fallback import fallback_of
 from anomaly.ports import Condition
 from anomaly.store.lease import LEADER
 
@@ -38,7 +39,18 @@ def _model(services: Services) -> Condition:
     try:
         services.artefacts.read(champion.address, champion.sha256)
     except ModelError as error:
-        return Condition("model", "warning", str(error))
+        left = "no month can be scored"
+        if champion.twin is not None:
+            left = f"its twin {champion.twin} scores in its place"
+        return Condition("model", "warning", f"{str(error).rstrip('.')}. Until then {left}.")
+    stood_in = fallback_of(services.store.ledger.month_states(), services.store.models.list())
+    if stood_in is not None:
+        return Condition(
+            "model",
+            "warning",
+            f"the twin {stood_in.run.model_version} scored {stood_in.run.month} in the place of "
+            f"{stood_in.network.version}, whose files could not be read. Score the month again.",
+        )
     return Condition("model", "ok", f"{champion.version} is in service, its files are whole")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from anomaly.exceptions import ModelError
+from anomaly.fallback import PROMOTED
 from anomaly.store.database import row_values
 from anomaly.store.entities import ModelRow
 from anomaly.store.tables import models
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from anomaly.store.database import Database
-
-SCORED_ONCE = ("champion", "retired")  # states of models that were promoted and not taken back
 
 
 class Models:
@@ -105,7 +104,7 @@ class Models:
         if before is None:
             query = query.where(models.c.state == "champion")
         else:
-            query = query.where(models.c.state.in_(SCORED_ONCE), models.c.trained_to <= before)
+            query = query.where(models.c.state.in_(PROMOTED), models.c.trained_to <= before)
         if configuration is not None:
             query = query.where(models.c.configuration == configuration)
         row = self._database.read(lambda c: c.execute(query.limit(1)).one_or_none())

@@ -25,6 +25,7 @@ from prometheus_client.samples import Exemplar
 
 import anomaly
 from anomaly.exceptions import AnomalyError
+from anomaly.fallback import fallback_of
 from anomaly.months import Month, month_of
 from anomaly.records import SKIP_REASONS
 from anomaly.rows import REASONS
@@ -204,6 +205,11 @@ class _Families:
             labels=["model"],
             unit="seconds",
         )
+        self.fallback = GaugeMetricFamily(
+            "anomaly_model_fallback",
+            "1 where the statistical twin scored the newest month because its network's files could not "
+            "be read, else 0.",
+        )
         self.loss = GaugeMetricFamily(
             "anomaly_model_validation_loss",
             "Mean negative log-likelihood on later history, of the network and of its statistical twin.",
@@ -317,6 +323,8 @@ def _fill_model(families: _Families, store: MetricStore) -> None:
     champion = store.models.champion()
     if champion is None:
         return
+    stands_in = fallback_of(store.ledger.month_states(limit=MONTHS), store.models.list())
+    families.fallback.add_metric([], stands_in is not None)
     families.model.add_metric([], {"model": NETWORK, "version": champion.version})
     families.trained.add_metric([NETWORK], champion.registered_at.timestamp())
     for model, loss in ((NETWORK, champion.validation_loss), (TWIN, champion.twin_loss)):

@@ -66,6 +66,7 @@ FILE = 'anomaly_source_watermark_timestamp_seconds{source="file"}'
 COPIED = 'anomaly_source_watermark_timestamp_seconds{source="observations"}'
 REJECTED = 'anomaly_rows_rejected_total{reason="unreadable_time"}'
 READ = 'anomaly_rows_read_total{source="warehouse:behaviour"}'
+FALLBACK = "anomaly_model_fallback"
 PRECISION = "anomaly_flag_precision"
 REAL = 'anomaly_flags_judged{verdict="true"}'
 FALSE = 'anomaly_flags_judged{verdict="false_alarm"}'
@@ -150,6 +151,7 @@ CASES = [
         137 * DAY,
         "1d",
     ),
+    Case("AnomalyTwinServes", {FALLBACK: always(1)}, {FALLBACK: always(0)}, 10),
     Case(
         "AnomalyPrecisionFell",
         {PRECISION: always(0.2), REAL: always(5), FALSE: always(20)},

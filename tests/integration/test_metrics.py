@@ -60,6 +60,7 @@ NAMES = (
     "anomaly_flags_per_thousand_user_months",
     "anomaly_model_info",
     "anomaly_model_trained_timestamp_seconds",
+    "anomaly_model_fallback",
     "anomaly_model_validation_loss",
     "anomaly_calibration_error",
     "anomaly_flag_precision",
