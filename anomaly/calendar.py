@@ -6,18 +6,19 @@ user's own time zone; users without one live in the grid's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+import calendar as gregorian
+import datetime as dt
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, get_args
 
 import holidays
 import numpy as np
 import pandas as pd
 
 from anomaly import plugins
-from anomaly.panel import DAY_SECONDS, Grid
+from anomaly.panel import DAY_SECONDS, Grid, Panel
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
 WEEKDAYS = 7
 SATURDAY = 5
 MAX_SLOTS_PER_DAY = 24
+ONE_DAY = dt.timedelta(days=1)
+EventKind = Literal["leave", "holiday", "payday", "announced"]
+EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something known of certain days: leave, a holiday, an announced event.
+    """Something known of certain days: leave and holidays are free, on a pay-day people do what they do
+    as a month ends, and what happens while an announced event lasts is neither judged nor learnt.
 
     start, end: seconds UTC, end exclusive. user_id and cohort None: it concerns everyone.
     """
 
-    kind: Literal["leave", "holiday", "announced"]
+    kind: EventKind
     start: int
     end: int
     user_id: str | None = None
@@ -48,12 +53,16 @@ class CalendarContext:
 
     timezone: where months and days begin, and where users without a zone of their own live.
     country: ISO code whose public holidays count for everyone, or None.
+    user_cohorts: the peer group of those users whose group is known.
+    payday: day of the month on which people are paid, or the working day before it.
     """
 
     timezone: str = "UTC"
     country: str | None = None
     user_timezones: Mapping[str, str] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    user_cohorts: Mapping[str, str] = field(default_factory=dict)
+    payday: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,8 @@ class LocalCalendar:
 
 
 FEATURES = 14
+MONTH_END, LEAVE = 10, 13  # places among the features
+LAST_DAYS = 3  # of a month
 
 
 def slots_per_day(step: int) -> int:
@@ -101,7 +112,7 @@ def local_calendar(users: Sequence[str], grid: Grid, context: CalendarContext) -
     by_zone = [_zone_calendar(grid, zone, context) for zone in kinds]
     slot = np.stack([slots for slots, _ in by_zone])[which]
     features = np.stack([values for _, values in by_zone])[which]
-    _mark_leave(users, grid, context.events, slot, features)
+    _mark(users, grid, context, slot, features)
     return LocalCalendar(slot, features)
 
 
@@ -127,8 +138,8 @@ def _zone_calendar(
     columns = [
         np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle),
         np.sin(turn), np.cos(turn), off, holiday, weekday == 0, weekday == SATURDAY - 1,
-        to_end < 3, np.exp(-to_end / 3.0), np.exp(-(local.day.to_numpy() - 1) / 3.0),
-        np.zeros(len(grid)),
+        (to_end < LAST_DAYS) | _paydays(local, context), np.exp(-to_end / 3.0),
+        np.exp(-(local.day.to_numpy() - 1) / 3.0), np.zeros(len(grid)),
     ]  # fmt: skip
     features = np.stack([np.asarray(column, dtype=np.float32) for column in columns], axis=1)
     return slot.astype(np.int16), features
@@ -161,23 +172,87 @@ def _covered(grid: Grid, events: Sequence[Event]) -> NDArray[np.bool_]:
     return found
 
 
-def _mark_leave(
+def _paydays(local: pd.DatetimeIndex, context: CalendarContext) -> NDArray[np.bool_]:
+    """(steps,): True on the day on which people are paid by the settings."""
+    if context.payday is None:
+        return np.zeros(len(local), dtype=bool)
+    years = range(local[0].year, local[-1].year + 1)
+    free = set() if context.country is None else days_off(context.country, years)
+    days = [payday(year, month, context.payday, free) for year in years for month in range(1, 13)]
+    return np.isin(local.date, np.array(days, dtype=object))
+
+
+def payday(year: int, month: int, day: int, free: set[dt.date]) -> dt.date:
+    """When people are paid in a month: on this day of it, or the working day before.
+
+    Args: day: 31 is the last one of any month. free: public holidays.
+    """
+    last = gregorian.monthrange(year, month)[1]
+    paid = dt.date(year, month, min(day, last))
+    while paid.weekday() >= SATURDAY or paid in free:
+        paid -= ONE_DAY
+    return paid
+
+
+class _Reach:
+    """Whom of some users an event concerns."""
+
+    def __init__(self, users: Sequence[str], context: CalendarContext) -> None:
+        self._everyone = np.arange(len(users))
+        self._rows = {user: row for row, user in enumerate(users)}
+        self._groups = np.array([context.user_cohorts.get(user) for user in users], dtype=object)
+
+    def of(self, event: Event) -> NDArray[np.int64]:
+        """Their places among the users."""
+        if event.user_id is not None:
+            rows = [self._rows[event.user_id]] if event.user_id in self._rows else []
+            return np.array(rows, dtype=np.int64)
+        return (
+            self._everyone if event.cohort is None else self._everyone[self._groups == event.cohort]
+        )
+
+
+def _mark(
     users: Sequence[str],
     grid: Grid,
-    events: Sequence[Event],
+    context: CalendarContext,
     slot: NDArray[np.int16],
     features: NDArray[np.float32],
 ) -> None:
-    """Leave, or a holiday where the user lives, turns a day into a free one for that user."""
-    rows = {user: row for row, user in enumerate(users)}
-    for event in events:
-        row = rows.get(event.user_id or "")
-        if row is None or event.kind == "announced":
+    """Leave, or a holiday of some, turns a day into a free one for those whom it concerns; a pay-day is
+    like the end of a month. What is announced has no mark: it is not judged, see `unjudged`.
+    """
+    reach = _Reach(users, context)
+    for event in context.events:
+        if event.kind == "announced" or _is_holiday(event):
             continue
-        covered = (grid.times >= event.start) & (grid.times < event.end)
-        features[row, covered, FEATURES - 1] = event.kind == "leave"
+        covered = _covered(grid, [event])
+        rows, steps = np.ix_(reach.of(event), np.flatnonzero(covered))
+        if event.kind == "payday":
+            features[rows, steps, MONTH_END] = 1
+            continue
+        features[rows, steps, LEAVE] = event.kind == "leave"
         if grid.step >= DAY_SECONDS:
-            slot[row, covered] = WEEKDAYS - 1
+            slot[rows, steps] = WEEKDAYS - 1
         else:
             per_day = slots_per_day(grid.step)
-            slot[row, covered] = slot[row, covered] % per_day + per_day
+            slot[rows, steps] = slot[rows, steps] % per_day + per_day
+
+
+def unjudged(panel: Panel, context: CalendarContext) -> Panel:
+    """The panel without what happened while an announced event lasted, for those whom it concerned:
+    it was known beforehand not to be like other days, so it is neither judged nor learnt from.
+    """
+    announced = [event for event in context.events if event.kind == "announced"]
+    ends = np.append(panel.grid.times[1:], panel.grid.end)
+    touched = np.zeros(panel.mask.shape[:2], dtype=np.bool_)
+    reach = _Reach(panel.users, context)
+    for event in announced:
+        lasts = (panel.grid.times < event.end) & (ends > event.start)
+        touched[np.ix_(reach.of(event), lasts)] = True
+    if not touched.any():
+        return panel
+    kept = ~touched[..., None]
+    return replace(
+        panel, values=np.where(kept, panel.values, np.float32(0)), mask=panel.mask & kept
+    )

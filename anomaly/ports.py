@@ -501,10 +501,10 @@ class ChangeRow(Protocol):
 
 
 class LateReader(Protocol):
-    """Rows that came after their month was closed."""
+    """Rows and events that came after their month was closed."""
 
     def waiting(self) -> Mapping[str, int]:
-        """How many users have late rows that each closed month has not taken in."""
+        """Of how many users something came late that each closed month has not taken in."""
         ...
 
 

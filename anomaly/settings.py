@@ -262,6 +262,12 @@ class CalendarSettings(Section):
         None,
         description="ISO code whose public holidays count, such as DE or US, or a calendar that is installed.",
     )
+    payday: int | None = Field(
+        None,
+        ge=1,
+        le=31,
+        description="Day of the month on which people are paid, or the working day before it. 31: the last one.",
+    )
 
 
 class CohortSettings(Section):
@@ -671,6 +677,8 @@ def configuration_hash(settings: Settings) -> str:
     shaping = settings.model_dump(mode="json", include=set(RESULT_SECTIONS))
     if settings.scan == ScanSettings():
         del shaping["scan"]  # configurations from before this section keep their hashes
+    if settings.calendar.payday is None:
+        del shaping["calendar"]["payday"]
     if not settings.threshold.options:
         del shaping["threshold"]["options"]
     text = json.dumps(shaping, sort_keys=True, separators=(",", ":"))

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from dateutil.rrule import rrulestr
 from icalendar import Calendar
 
+from anomaly.calendar import EVENT_KINDS
 from anomaly.exceptions import DataError
 from anomaly.months import zone
 from anomaly.sources.records import Cell, decoded, read_bytes, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-KINDS = ("leave", "holiday", "announced")
 ONE_DAY = dt.timedelta(days=1)
 LONGEST = dt.timedelta(days=366)  # of one event
 MOST_REPEATS = 1_000  # of one repeating event: a thousand weeks are nineteen years
@@ -42,7 +42,7 @@ class CalendarEntry:
 def read_calendar(path: Path, timezone: str = "UTC") -> list[CalendarEntry]:
     """Read a calendar: .ics, else CSV or Parquet with kind, start and maybe end, name, user_id, cohort.
 
-    kind: leave, holiday or announced. Days and times without a zone are those of `timezone`.
+    kind: leave, holiday, payday or announced. Days and times without a zone are those of `timezone`.
     `end` is exclusive; a day without one lasts a day. Of an .ics file, an event's category gives
     its kind (default: announced); repeating events are written out, until 2100 at most.
     Raises: SourceError if it cannot be opened; DataError naming row or event and remedy if it
@@ -56,6 +56,16 @@ def read_calendar(path: Path, timezone: str = "UTC") -> list[CalendarEntry]:
     _refuse_endless(entries, path.name)
     _refuse_overlaps(entries, path.name)
     return entries
+
+
+def read_entry(given: Mapping[str, str], source: str, timezone: str = "UTC") -> CalendarEntry:
+    """One event from its cells, as they would stand in a file. source: its name in messages.
+
+    Raises: DataError, as `read_calendar`.
+    """
+    entry = _entry({name: Cell(text, source, None, name) for name, text in given.items()}, timezone)
+    _refuse_endless([entry], source)
+    return entry
 
 
 def _refuse_endless(entries: list[CalendarEntry], name: str) -> None:
@@ -90,8 +100,8 @@ def _told(entry: CalendarEntry) -> str:
 
 def _entry(cells: dict[str, Cell], timezone: str) -> CalendarEntry:
     kind = cells["kind"]
-    if kind.text not in KINDS:
-        raise kind.refused(f"is no kind. Use one of {', '.join(KINDS)}.")
+    if kind.text not in EVENT_KINDS:
+        raise kind.refused(f"is no kind. Use one of {', '.join(EVENT_KINDS)}.")
     start, whole_day = _instant(cells["start"], timezone)
     if "end" in cells and cells["end"].text:
         end, _ = _instant(cells["end"], timezone)
@@ -103,6 +113,8 @@ def _entry(cells: dict[str, Cell], timezone: str) -> CalendarEntry:
     else:
         raise cells["start"].refused("has a time of day, but the event has no end. Give one.")
     texts = {name: cells[name].text for name in ("name", "user_id", "cohort") if name in cells}
+    if texts.get("user_id") and texts.get("cohort"):
+        raise cells["cohort"].refused("stands beside a user_id. Leave one of them out.")
     return CalendarEntry(
         kind.text,
         start,
@@ -153,7 +165,7 @@ def _read_ics(path: Path, timezone: str) -> list[CalendarEntry]:
 def _occurrences(event: Any, timezone: str) -> Iterator[CalendarEntry]:
     start: dt.date = event.decoded("DTSTART")
     end: dt.date = _end(event, start)
-    kind = next((each for each in _categories(event) if each in KINDS), "announced")
+    kind = next((each for each in _categories(event) if each in EVENT_KINDS), "announced")
     skipped = _exceptions(event)
     for first in _starts(event, start):
         if first not in skipped:

@@ -22,17 +22,20 @@ LONGEST_SHOWN = 80  # characters of a cell in a message
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell's trimmed text, with the file, row (the header is row 1) and column it stands in."""
+    """A cell's trimmed text, with the file, row (the header is row 1; None: there is but one) and column
+    it stands in.
+    """
 
     text: str
     file: str
-    row: int
+    row: int | None
     column: str
 
     def refused(self, why: str) -> DataError:
         """The error that says what is wrong with it."""
         shown = self.text[:LONGEST_SHOWN]
-        return DataError(f"{self.file} row {self.row}, column {self.column}: {shown!r} {why}")
+        place = self.file if self.row is None else f"{self.file} row {self.row}, column"
+        return DataError(f"{place} {self.column}: {shown!r} {why}")
 
 
 def read_records(path: Path, required: Sequence[str]) -> Iterator[dict[str, Cell]]:

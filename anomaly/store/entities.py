@@ -62,7 +62,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """A calendar event: leave, holiday or announced, of a user, a cohort or everyone.
+    """A calendar event (see `anomaly.calendar.Event`) of a user, a cohort or everyone.
 
     end: exclusive.
     """
@@ -73,6 +73,28 @@ class EventRow:
     name: str = ""
     user_id: str | None = None
     cohort: str | None = None
+
+    @property
+    def whom(self) -> str:
+        """Whom it concerns, in words."""
+        if self.user_id is not None:
+            return self.user_id
+        return "everyone" if self.cohort is None else f"cohort {self.cohort}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventEntry:
+    """An event of the calendar, and who entered and withdrew it when.
+
+    added_at: None where it was entered before that was written down.
+    """
+
+    event_id: str
+    event: EventRow
+    added_at: dt.datetime | None
+    author: str
+    withdrawn_at: dt.datetime | None
+    withdrawn_by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,12 @@ class Flags:
             found[name] = Cohort(before.users + int(users), before.why)
         return found
 
+    def ever_in(self, cohort: str) -> frozenset[str]:
+        """Everyone who was in a peer group in some month."""
+        view = user_months_current
+        query = sa.select(view.c.user_id).where(view.c.cohort == cohort).distinct()
+        return frozenset(self._database.read(lambda c: c.execute(query).scalars().all()))
+
     def user_months(
         self,
         month: str,

@@ -1,4 +1,4 @@
-"""Rows that came after their month was closed, and what taking them in made of its flags."""
+"""What came after its month was closed, rows or events, and what taking it in made of its flags."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ WAITING = (
 
 
 class Late:
-    """Whose rows came late, by month of the rows."""
+    """Whose rows or events of the calendar came late, by their month."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def note(self, month: str, users: Iterable[str], now: dt.datetime) -> None:
-        """Say that rows of these users are about to come into a month that was closed.
+        """Say that rows or events of these users are about to come into a month that was closed.
 
         What is known of the users at the end of that month and after it is no longer true: it is
         deleted, and rebuilt when it is needed.
@@ -63,17 +63,17 @@ class Late:
             self._database.write(work)
 
     def ever(self, until: str) -> frozenset[str]:
-        """Everyone who ever had late rows in a month up to this one."""
+        """Everyone of whom anything ever came late in a month up to this one."""
         query = sa.select(late.c.user_id).where(late.c.month <= until).distinct()
         return frozenset(self._database.read(lambda c: c.execute(query).scalars().all()))
 
     def waiting_of(self, run: Run) -> frozenset[str]:
-        """Users whose late rows the run of a closed month has not seen."""
+        """Users of whom something came late that the run of a closed month has not seen."""
         query = sa.select(late.c.user_id).join(runs, WAITING).where(runs.c.id == run.id).distinct()
         return frozenset(self._database.read(lambda c: c.execute(query).scalars().all()))
 
     def waiting(self) -> dict[str, int]:
-        """How many users have late rows that each closed month has not taken in."""
+        """Of how many users something came late that each closed month has not taken in."""
         query = (
             sa.select(runs.c.month, sa.func.count(late.c.user_id.distinct()))
             .join(late, WAITING)

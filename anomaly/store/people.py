@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from anomaly.exceptions import DataError
+from anomaly.exceptions import DataError, UsageError
 from anomaly.rows import LONGEST_NAME
 from anomaly.store.database import row_values
-from anomaly.store.entities import EventRow, Moved, UserRow
+from anomaly.store.entities import EventEntry, EventRow, Moved, UserRow
 from anomaly.store.tables import cohorts, events, users
 
 if TYPE_CHECKING:
@@ -79,42 +79,90 @@ class Cohorts:
 
 
 class Events:
-    """The calendar: leave, holidays, what was announced."""
+    """The calendar: leave, holidays, pay-days, what was announced. What is withdrawn stays, marked."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def write(self, rows: Sequence[EventRow]) -> int:
-        """Add events; one that is known already changes nothing. Returns how many rows were given."""
+    def unknown(self, rows: Sequence[EventRow]) -> Sequence[EventRow]:
+        """Those of the events that are not in the calendar, each once."""
+        known = set(self.read())
+        return [row for row in dict.fromkeys(map(_utc, rows)) if row not in known]
+
+    def write(self, rows: Sequence[EventRow], now: dt.datetime, author: str = "") -> None:
+        """Add events; one that is there already changes nothing, one that was withdrawn is there again."""
         values = [
-            {
-                "event_id": _event_id(row),
-                "kind": row.kind,
-                "start": row.start,
-                "end": row.end,
-                "name": row.name,
-                "user_id": row.user_id,
-                "cohort": row.cohort,
-            }
+            {**asdict(row), "event_id": _event_id(row), "added_at": now, "author": author}
             for row in rows
         ]
-        statement = self._database.insert(events).on_conflict_do_nothing()
+        insert = self._database.insert(events)
+        told = ("added_at", "author", "withdrawn_at", "withdrawn_by")
+        statement = insert.on_conflict_do_update(
+            index_elements=[events.c.event_id],
+            set_={name: insert.excluded[name] for name in told},
+            where=events.c.withdrawn_at.is_not(None),
+        )
         if values:
             self._database.write(lambda c: c.execute(statement, values))
-        return len(values)
+
+    def withdraw(self, event_id: str, now: dt.datetime, author: str) -> None:
+        """Take an event out of the calendar."""
+        statement = sa.update(events).where(events.c.event_id == event_id)
+        values = {"withdrawn_at": now, "withdrawn_by": author}
+        self._database.write(lambda c: c.execute(statement.values(values)))
+
+    def get(self, event_id: str) -> EventEntry:
+        """One event of the calendar, by its id or the beginning of it.
+
+        Raises: UsageError if none or several of those that stand begin so.
+        """
+        found = [entry for entry in self.list() if entry.event_id.startswith(event_id)]
+        if len(found) != 1 or not event_id:
+            raise UsageError(
+                f"event {event_id[:40]!r}: {len(found) if event_id else 'all'} of the calendar begin so. "
+                "See: anomaly events list"
+            )
+        return found[0]
+
+    def list(
+        self, *, withdrawn: bool = False, since: dt.datetime | None = None
+    ) -> Sequence[EventEntry]:
+        """Events by time, with who entered them.
+
+        Args: withdrawn: those too that were. since: only those that came or went after it.
+        """
+        query = sa.select(events).order_by(events.c.start, events.c.event_id)
+        if not withdrawn:
+            query = query.where(events.c.withdrawn_at.is_(None))
+        if since is not None:
+            query = query.where((events.c.added_at > since) | (events.c.withdrawn_at > since))
+        rows = self._database.read(lambda c: c.execute(query).all())
+        return [_entry(row_values(row)) for row in rows]
+
+    def changed_since(self, when: dt.datetime) -> bool:
+        """Whether an event came or went after an instant."""
+        return bool(self.list(withdrawn=True, since=when))
 
     def read(
         self, start: dt.datetime | None = None, end: dt.datetime | None = None
-    ) -> list[EventRow]:
+    ) -> Sequence[EventRow]:
         """Events that share time with [start, end), by time."""
-        query = sa.select(events).order_by(events.c.start, events.c.event_id)
-        if start is not None:
-            query = query.where(events.c.end > start)
-        if end is not None:
-            query = query.where(events.c.start < end)
-        rows = self._database.read(lambda c: c.execute(query).all())
-        found = [row_values(row) for row in rows]
-        return [EventRow(**{k: v for k, v in row.items() if k != "event_id"}) for row in found]
+        return [
+            entry.event
+            for entry in self.list()
+            if (start is None or entry.event.end > start)
+            and (end is None or entry.event.start < end)
+        ]
+
+
+def _entry(row: dict[str, Any]) -> EventEntry:
+    own = {field.name: row[field.name] for field in fields(EventRow)}
+    rest = {name: value for name, value in row.items() if name not in own}
+    return EventEntry(event=EventRow(**own), **rest)
+
+
+def _utc(row: EventRow) -> EventRow:
+    return replace(row, start=row.start.astimezone(dt.UTC), end=row.end.astimezone(dt.UTC))
 
 
 def _check_name(user_id: str) -> None:

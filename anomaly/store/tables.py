@@ -121,6 +121,10 @@ events = _table(
     _words("name"),
     _words("user_id", nullable=True),
     _words("cohort", nullable=True),
+    _instant("added_at", nullable=True),
+    sa.Column("author", Words, nullable=False, server_default=""),
+    _instant("withdrawn_at", nullable=True),
+    sa.Column("withdrawn_by", Words, nullable=False, server_default=""),
 )
 cohorts = _table(
     "cohorts",

@@ -38,8 +38,8 @@ JOBS = {
     "score": "scores the month so far and closes months that are over",
 }
 LATE = (
-    "late rows of {users} wait. The next scoring takes them in, unless the settings have changed since "
-    "the month was scored: then score it again below."
+    "rows or events that came late, of {users}, wait. The next scoring takes them in, unless the settings "
+    "have changed since the month was scored: then score it again below."
 )
 ASKED = {
     "month": "run",
@@ -145,7 +145,7 @@ class Board:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What was read of the store for one page. configured: the source that the schedule reads. late:
-    users whose late rows each closed month has not taken in.
+    users of whom each closed month has not taken in what came late.
     """
 
     now: dt.datetime

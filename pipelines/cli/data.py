@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from anomaly.exceptions import AnomalyError, UsageError
 from anomaly.wording import counted
 from pipelines.cli import output
 from pipelines.cli.arguments import one_of
+from pipelines.cli.events import REJUDGE, tell, tell_rejudged
 from pipelines.cli.shell import shell_of
 
 if TYPE_CHECKING:
@@ -112,12 +114,13 @@ def import_files(
     files: list[Path] | None = typer.Argument(None, help="CSV or Parquet files, or folders."),
     users: Path | None = typer.Option(None, "--users", help="What is known of users, as CSV."),
     calendar: Path | None = typer.Option(
-        None, "--calendar", help="Leave, holidays, announced events, as CSV or .ics."
+        None, "--calendar", help="Leave, holidays, pay-days, announced events, as CSV or .ics."
     ),
     columns: str | None = typer.Option(
         None, "--columns", help="user_id=…,metric=…,observed_at=…,value=… where names differ."
     ),
     metric: str | None = typer.Option(None, "--metric", help="The metric, where no column says."),
+    rejudge: bool = REJUDGE,
 ) -> None:
     """Observations from files into the database; equal rows change nothing, later values win."""
     from anomaly.sources.layout import parse_columns
@@ -147,4 +150,7 @@ def import_files(
     if users is not None:
         shell.say(f"{users.name}: {import_users(services, users)} users")
     if calendar is not None:
-        shell.say(f"{calendar.name}: {import_calendar(services, calendar)} events")
+        entered = import_calendar(services, calendar, getpass.getuser())
+        tell(shell, services, calendar.name, entered, rejudge=rejudge)
+    elif rejudge:
+        tell_rejudged(shell, services, rejudge=True)

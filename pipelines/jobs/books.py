@@ -326,6 +326,7 @@ def covers_the_same(services: Services, run: Run, scope: Scope) -> bool:
         and span.end == scope.span.end
         and is_closed(services, scope.month, run.started_at) == scope.complete
         and [(stage.rows, stage.users) for stage in planned] == [(scope.rows, len(scope.users))]
+        and not services.store.events.changed_since(run.started_at)
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.door import ALWAYS, keep_names, open_door
 from pipelines.exclusive import exclusive
+from pipelines.jobs.events import Entered, enter
 
 if TYPE_CHECKING:
+    from anomaly.sources.calendars import CalendarEntry
     from pipelines.door import Door
     from pipelines.services import Services
 
@@ -50,26 +52,34 @@ def may_come_in(door: Door, name: str, seen: Container[str]) -> bool:
     return door.kept_out_until(user) == ALWAYS or user in seen
 
 
-def import_calendar(services: Services, path: Path) -> int:
+def import_calendar(services: Services, path: Path, author: str = "") -> Entered:
     """Write the events of a file, CSV or .ics.
+
+    Raises: SourceError, DataError naming file and row.
+    """
+    from anomaly.sources.calendars import read_calendar
+
+    entries = read_calendar(path, services.timezone)
+    with exclusive(services):
+        return enter_entries(services, entries, author)
+
+
+def enter_entries(services: Services, entries: Sequence[CalendarEntry], author: str) -> Entered:
+    """Let events in; the lease is held already.
 
     With pseudonyms, what a user's own event is called is not kept: it often says a name. Events of
     an erased user that ended before the erasure are left out.
-    Returns: how many. Raises: SourceError, DataError naming file and row.
     """
-    from anomaly.sources.calendars import read_calendar
     from anomaly.store import EventRow
 
-    events = read_calendar(path, services.timezone)
-    with exclusive(services):
-        door = open_door(services)
-        rows = []
-        for event in events:
-            rest = (event.kind, event.start, event.end)
-            if event.user_id is None:
-                rows.append(EventRow(*rest, event.name, None, event.cohort))
-            elif event.end > door.kept_out_until(door.user(event.user_id)):
-                name = "" if door.pseudonymise else event.name
-                rows.append(EventRow(*rest, name, door.let_in(event.user_id), event.cohort))
-        keep_names(services, door)
-        return services.store.events.write(rows)
+    door = open_door(services)
+    rows = []
+    for event in entries:
+        rest = (event.kind, event.start, event.end)
+        if event.user_id is None:
+            rows.append(EventRow(*rest, event.name, None, event.cohort))
+        elif event.end > door.kept_out_until(door.user(event.user_id)):
+            name = "" if door.pseudonymise else event.name
+            rows.append(EventRow(*rest, name, door.let_in(event.user_id)))
+    keep_names(services, door)
+    return enter(services, rows, author)

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from anomaly.calendar import CalendarContext, Event
+from anomaly.calendar import EVENT_KINDS, CalendarContext, Event, unjudged
 from anomaly.grid import make_grid, to_panel
 from anomaly.metrics import set_aside_negatives
 from anomaly.months import local_days, parse_duration
@@ -22,16 +22,14 @@ from anomaly.peers import Peering, Placed
 from anomaly.rows import SCHEMA, Rows
 
 if TYPE_CHECKING:
+    from anomaly.calendar import EventKind
+    from anomaly.engine import States
     from anomaly.metrics import MetricSpec
     from anomaly.months import Month
     from anomaly.store import UserRow
     from pipelines.services import Services
 
-KINDS: Mapping[str, Literal["leave", "holiday", "announced"]] = {
-    "leave": "leave",
-    "holiday": "holiday",
-    "announced": "announced",
-}
+KINDS: Mapping[str, EventKind] = {kind: kind for kind in EVENT_KINDS}
 DAY = dt.timedelta(days=1)
 LEAST_OF_GROUP = 20  # users of one department and role that are learnt from, if there are so many
 
@@ -74,7 +72,11 @@ class Known:
 
     def of(self, users: Sequence[str]) -> Known:
         """The part that concerns these users, small enough to travel with their shard."""
-        people, zones = self.people, self.calendar.user_timezones
+        people, zones, groups = (
+            self.people,
+            self.calendar.user_timezones,
+            self.calendar.user_cohorts,
+        )
         everyone, by_user = self._events
         return Known(
             People(
@@ -85,10 +87,19 @@ class Known:
             replace(
                 self.calendar,
                 user_timezones={user: zones[user] for user in users if user in zones},
+                user_cohorts={user: groups[user] for user in users if user in groups},
                 events=(*everyone, *(event for user in users for event in by_user.get(user, ()))),
             ),
             self.peering.of(users),
         )
+
+    def days_of(self, states: States) -> CalendarContext:
+        """The calendar, with everyone's peer group as it was when these states were settled."""
+        if all(event.cohort is None for event in self.calendar.events):
+            return self.calendar
+        rows = zip(states.users, states.cohort, strict=True)
+        names = {user: self.peering.name(user, int(cohort)) for user, cohort in rows}
+        return replace(self.calendar, user_cohorts=names)
 
     @cached_property
     def _events(self) -> tuple[Sequence[Event], Mapping[str, Sequence[Event]]]:
@@ -137,7 +148,8 @@ def _midnight_after(day: dt.date, timezone: str) -> int:
 
 def known_of(services: Services, people: People) -> Known:
     """What the store and the settings know of these people."""
-    return Known(people, calendar_of(services), peering_of(services))
+    peering = peering_of(services)
+    return Known(people, calendar_of(services, peering), peering)
 
 
 def peering_of(services: Services) -> Peering:
@@ -159,8 +171,12 @@ def peering_of(services: Services) -> Peering:
     return Peering(placed, chosen.minimum_members)
 
 
-def calendar_of(services: Services) -> CalendarContext:
-    """What is known of days and places: the settings' country, users' zones, stored events."""
+def calendar_of(services: Services, peering: Peering | None = None) -> CalendarContext:
+    """What is known of days and places: the settings' country and pay-day, users' zones, stored events.
+
+    Peer groups are those that were set; the ones found from habits are known by a model's states alone.
+    """
+    placed = (peering or peering_of(services)).placed
     zones = {
         user.user_id: user.timezone
         for user in services.store.users.read()
@@ -177,7 +193,9 @@ def calendar_of(services: Services) -> CalendarContext:
         )
         for row in services.store.events.read()
     )
-    return CalendarContext(services.timezone, services.settings.calendar.country, zones, events)
+    given = services.settings.calendar
+    cohorts = {user: one.name for user, one in placed.items()}
+    return CalendarContext(services.timezone, given.country, zones, events, cohorts, given.payday)
 
 
 def sample(
@@ -262,8 +280,11 @@ def read_panel(
     people: People,
     users: Sequence[str],
     specs: Mapping[str, MetricSpec],
+    calendar: CalendarContext,
 ) -> Laid:
-    """Lay these users' rows out: users in the order given, metrics in that of `specs`."""
+    """Lay these users' rows out: users in the order given, metrics in that of `specs`; without what
+    happened while an announced event of the calendar lasted.
+    """
     rows, negative = set_aside_negatives(
         _since(read_rows(services, span, users), people.first_seen), specs
     )
@@ -277,7 +298,7 @@ def read_panel(
         last_seen=people.left,
         end=int(span.end.timestamp()),
     )
-    return Laid(panel, len(rows) + len(negative), len(negative))
+    return Laid(unjudged(panel, calendar), len(rows) + len(negative), len(negative))
 
 
 def _since(rows: Rows, first_seen: Mapping[str, int]) -> Rows:

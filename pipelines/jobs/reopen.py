@@ -1,8 +1,8 @@
-"""Takes late rows into months that are closed: only the users touched are scored again.
+"""Takes late rows and events into months that are closed: only the users touched are scored again.
 
 Everyone else's results are copied word for word, and the month keeps the model it was scored with. A
-user's rows of one month are part of what is known of them in the months after it, so those are reopened
-for the same users. The run before is kept as superseded, and what became different is written down.
+user's rows and days of one month are part of what is known of them in the months after it, so those are
+reopened for the same users. The run before is kept as superseded, and what became different is written down.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from anomaly.store import Run
     from pipelines.exclusive import Holding
     from pipelines.jobs.books import Outcome
+    from pipelines.jobs.reading import Span
     from pipelines.services import Services
+
+NAMED = 3  # events that a run's note names
 
 
 def take_in(services: Services, holding: Holding, but: Month | None = None) -> Iterator[Outcome]:
-    """Reopen each closed month for which late rows wait, the earliest first; not `but`.
+    """Reopen each closed month for which something late waits, the earliest first; not `but`.
 
-    A month that cannot be reopened stands as it is, and its rows go on waiting.
+    A month that cannot be reopened stands as it is, and what came late goes on waiting.
     """
     closed = services.store.ledger.runs(job=MONTH_JOB, states=("complete",))
     waiting = services.store.late.waiting()
@@ -54,7 +57,7 @@ def take_in(services: Services, holding: Holding, but: Month | None = None) -> I
 
 
 def reopen(services: Services, holding: Holding, standing: Run) -> Outcome:
-    """Score the users anew who have late rows in a closed month, and publish it again.
+    """Score the users anew of whom rows or events came late in a closed month, and publish it again.
 
     Raises: UsageError if the settings have changed since, or its rows are no longer kept; DataError
         if a user cannot be scored; ModelError if its model is gone.
@@ -67,7 +70,7 @@ def reopen(services: Services, holding: Holding, standing: Run) -> Outcome:
     users = tuple(user for user in people.users if user in touched)
     scope = Scope(
         month, services.clock(), span, people, users, (), 0, complete=True,
-        note=f"reopened: late rows of {counted(len(users), 'user')}",
+        note=f"reopened: {late_things(services, span, standing)} of {counted(len(users), 'user')}",
     )  # fmt: skip
     services.store.ledger.close_interrupted(MONTH_JOB, scope.now, str(month))
     run = services.store.ledger.start(
@@ -97,11 +100,25 @@ def reopen(services: Services, holding: Holding, standing: Run) -> Outcome:
             sums = score_shards(scoring, known, scope, books, executor, set(), first=first)
         if sums.aside:
             raise DataError(
-                f"{month}: {sums.aside} of {len(users)} users with late rows could not be scored. It "
+                f"{month}: {sums.aside} of {len(users)} users touched could not be scored again. It "
                 "stands as it was; the next run tries again."
             )
         scope = replace(scope, rows=sums.rows)
         return books.finish("complete", model.version, scope, sums.rejected)
+
+
+def late_things(services: Services, span: Span, standing: Run) -> str:
+    """What came late since a month was scored: rows; or the calendar's events, by name, and maybe rows."""
+    entries = services.store.events.list(withdrawn=True, since=standing.started_at)
+    here = [entry.event for entry in entries if entry.event.start < span.end]
+    if not here:
+        return "late rows"
+    # What a user's own event is called is that user's business.
+    names = list(
+        dict.fromkeys(event.kind if event.user_id else event.name or event.kind for event in here)
+    )
+    more = ", ..." if len(names) > NAMED else ""
+    return f"a changed calendar ({', '.join(names[:NAMED])}{more}) or late rows"
 
 
 def refuse_mixture(services: Services, month: Month, standing: Run) -> None:
@@ -111,13 +128,13 @@ def refuse_mixture(services: Services, month: Month, standing: Run) -> None:
     """
     if standing.configuration != services.configuration:
         raise UsageError(
-            f"{month}: late rows wait, and the settings have changed since it was scored. Score it "
+            f"{month}: late rows or events wait, and the settings have changed since it was scored. Score it "
             f"anew: anomaly run --month {month} --force"
         )
     oldest = kept_since(services)
     if oldest is not None and month < oldest:
         raise UsageError(
-            f"{month}: late rows wait, and [retention] keeps no rows before {oldest}. It stands as it "
+            f"{month}: late rows or events wait, and [retention] keeps no rows before {oldest}. It stands as it "
             "is."
         )
 

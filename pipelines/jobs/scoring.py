@@ -59,21 +59,23 @@ class Scoring:
         began = time.perf_counter()
         model, users = self.past.model, known.people.users
         memory = Memory(self.services, self.shelf, model, self.month, self.past, known)
-        laid = read_panel(self.services, self.span, known.people, users, specs_of(model))
+        states = memory.of(users)
+        days = known.days_of(states)
+        laid = read_panel(self.services, self.span, known.people, users, specs_of(model), days)
         scored = self.services.engine().score(
             model,
             laid.panel,
-            memory.of(users),
+            states,
             self.reference,
             str(self.month),
-            known.calendar,
+            days,
             self.services.configuration,
             known.peering,
         )
-        states = dict(zip(users, scored.states.pack(), strict=True)) if self.closed else {}
+        learnt = dict(zip(users, scored.states.pack(), strict=True)) if self.closed else {}
         bands = {flag.flag_id: scored.band(flag) for flag in scored.flags}
         return Scored(
-            ShardResult(scored.flags, scored.user_months, states, bands),
+            ShardResult(scored.flags, scored.user_months, learnt, bands),
             laid.rows,
             laid.negative,
             time.perf_counter() - began,

@@ -13,6 +13,7 @@ from anomaly.planting import plant
 from anomaly.simulation.judge import average_precision, judge
 from pipelines.executors.local import Threads
 from pipelines.jobs.reading import (
+    calendar_of,
     known_of,
     months_span,
     read_panel,
@@ -136,9 +137,10 @@ def lay_trial(services: Services, scope: Scope, model: Model, seed: int, inciden
     most = min(MOST_USERS, max(2, MAX_CELLS // (len(scope.span.grid) * len(specs))))
     with services.progress.track("planting incidents", 0):
         users = sample(seen_between(services, scope.span.start, scope.span.end), most)
-        panel = read_panel(services, scope.span, scope.people, users, specs).panel
+        calendar = calendar_of(services)
+        panel = read_panel(services, scope.span, scope.people, users, specs, calendar).panel
         before = months_span(services, scope.month.previous(), scope.month, model.step)
-        usual = read_panel(services, before, scope.people, users, specs).panel
+        usual = read_panel(services, before, scope.people, users, specs, calendar).panel
         most_touched = int(len(users) * MOST_TOUCHED) if len(users) > 1 else 1
         changed, planted = plant(
             panel, specs, seed, min(incidents, most_touched),
@@ -186,9 +188,10 @@ def put_to_test(services: Services, model: Model, trial: Trial) -> Verdict:
             size = services.settings.run.shard_users
             for first in range(0, len(panel.users), size):
                 shard = panel.take(np.arange(first, min(first + size, len(panel.users))))
+                states = memory.of(shard.users)
                 found = services.engine().score(
-                    model, shard, memory.of(shard.users), reference, str(scope.month),
-                    known.calendar, services.configuration, known.peering,
+                    model, shard, states, reference, str(scope.month),
+                    known.days_of(states), services.configuration, known.peering,
                 )  # fmt: skip
                 flags += found.flags
                 months += found.user_months

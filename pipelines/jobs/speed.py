@@ -121,7 +121,7 @@ def time_month(services: Services, scope: Scope, model: Model) -> Speed:
         return engine.States.unpack(model, some, [None] * len(some))
 
     def panel(span: Span, some: Sequence[str]) -> Panel:
-        return read_panel(services, span, scope.people, some, specs).panel
+        return read_panel(services, span, scope.people, some, specs, known.calendar).panel
 
     def refer(some: Sequence[str], span: Span = scope.span) -> Reference:
         return engine.reference(model, panel(span, some), new(some), known.calendar)

@@ -122,10 +122,11 @@ class Past:
                 span = months_span(self.services, month, month.next(), self.model.step)
                 there = there_by(self.sample.people, users, span)
                 states = unpacked(self.services, self.model, there, blobs)
+                days = self.sample.days_of(states)
                 laid = read_panel(
-                    self.services, span, self.sample.people, there, specs_of(self.model)
+                    self.services, span, self.sample.people, there, specs_of(self.model), days
                 )
-                found = engine.reference(self.model, laid.panel, states, self.sample.calendar)
+                found = engine.reference(self.model, laid.panel, states, days)
                 blobs.update(zip(there, found.states.pack(), strict=True))
                 past.append((span, without_states(found)))
                 advance(1)
@@ -222,11 +223,12 @@ class Memory:
         """What happened to everyone in the month, from the same users whichever shard is scored."""
         sample = self.past.sample
         users = sample.people.users
-        laid = read_panel(self.services, span, sample.people, users, specs_of(self.model))
         states = replace(self, known=sample).of(users)
+        days = sample.days_of(states)
+        laid = read_panel(self.services, span, sample.people, users, specs_of(self.model), days)
         engine = self.services.engine()
         found = engine.reference(
-            self.model, laid.panel, states, sample.calendar, peering=sample.peering, lines=True
+            self.model, laid.panel, states, days, peering=sample.peering, lines=True
         )
         return found, laid
 
@@ -262,9 +264,10 @@ def lived_through(
     rows = 0
     for span, reference in past.months:
         there = there_by(people, users, span)
-        laid = read_panel(services, span, people, there, specs_of(model))
         states = unpacked(services, model, there, blobs)
-        states = engine.replay(model, laid.panel, states, reference, known.calendar)
+        days = known.days_of(states)
+        laid = read_panel(services, span, people, there, specs_of(model), days)
+        states = engine.replay(model, laid.panel, states, reference, days)
         blobs.update(zip(there, states.pack(), strict=True))
         rows += laid.rows
     return blobs, rows

@@ -348,10 +348,10 @@ def history_panel(
     shape = (len(users), len(span.grid), len(specs))
     values, mask = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
     first, last = np.zeros(len(users), np.int64), np.zeros(len(users), np.int64)
-    begun = 0
+    begun, calendar = 0, calendar_of(services)
     with services.progress.track("reading history", len(users)) as advance:
         for shard in chunks(users, READ_USERS):
-            panel = read_panel(services, span, people, shard, specs).panel
+            panel = read_panel(services, span, people, shard, specs, calendar).panel
             rows = slice(begun, begun + len(shard))
             values[rows], mask[rows] = panel.values, panel.mask
             first[rows], last[rows] = panel.first, panel.last

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from anomaly.exceptions import DataError, ModelError
+from anomaly.exceptions import DataError, ModelError, UsageError
 from anomaly.store import EventRow, Lease, Token, UserRow
 from tests.contracts.conftest import MARCH, NOW, started
 
@@ -159,12 +159,35 @@ def test_users_are_replaced_by_name(store):
 def test_the_same_event_is_one_row(store):
     leave = EventRow("leave", MARCH, MARCH + DAY, "skiing", "ann")
     party = EventRow("announced", MARCH + 5 * DAY, MARCH + 6 * DAY, cohort="IT")
-    for _ in range(2):
-        assert store.events.write([party, leave]) == 2
+    assert store.events.unknown([party, leave, party]) == [party, leave]
+    for author in ("dana", "somebody later"):
+        store.events.write([party, leave], NOW, author)
+    assert store.events.unknown([party, leave]) == []
+    assert {entry.author for entry in store.events.list()} == {"dana"}
     assert store.events.read() == [leave, party]
     assert store.events.read(start=MARCH + DAY) == [party]
     assert store.events.read(end=MARCH + DAY) == [leave]
-    assert store.events.write([]) == 0
+    store.events.write([], NOW)
+
+
+def test_an_event_is_withdrawn_and_may_come_again(store):
+    leave = EventRow("leave", MARCH, MARCH + DAY, "skiing", "ann")
+    store.events.write([leave], NOW, "dana")
+    (entry,) = store.events.list()
+    store.events.withdraw(entry.event_id, NOW + DAY, "eli")
+    assert (store.events.read(), store.events.list()) == ([], [])
+    (gone,) = store.events.list(withdrawn=True)
+    assert (gone.event, gone.withdrawn_at, gone.withdrawn_by) == (leave, NOW + DAY, "eli")
+    assert store.events.changed_since(NOW)
+    assert not store.events.changed_since(NOW + DAY)
+    assert store.events.unknown([leave]) == [leave]
+    store.events.write([leave], NOW + 2 * DAY, "fay")
+    (again,) = store.events.list(withdrawn=True)
+    assert (again.withdrawn_at, again.withdrawn_by, again.author) == (None, "", "fay")
+    assert store.events.get(entry.event_id[:8]) == again
+    for unknown in ("nobody", ""):
+        with pytest.raises(UsageError, match="of the calendar begin so"):
+            store.events.get(unknown)
 
 
 def test_rejects_are_kept_once_and_counted_by_reason(store):

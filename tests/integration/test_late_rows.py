@@ -18,17 +18,14 @@ from pipelines.cli.app import run
 from pipelines.exclusive import exclusive
 from pipelines.jobs.ingest import ingest_file, ingest_source
 from pipelines.jobs.month import run_month
-from pipelines.jobs.reopen import take_in
 from pipelines.jobs.scope import Options
 from pipelines.schedule import do_score
 from pipelines.services import PARQUET_INDEX, place
+from tests.fixtures.closing import APRIL, HOUR, MARCH, NOW, PEAKS, settle, with_closed_months
 from tests.fixtures.jobs import Clock, at, behaviour, exported, make_services
 from tests.fixtures.operating import Asked
 from tests.fixtures.serving import door_of, serving
 
-MARCH, APRIL = Month(2026, 3), Month(2026, 4)
-PEAKS = {("u2", "2026-03-12T03:00"): 400.0, ("u4", "2026-04-10T03:00"): 500.0}
-NOW, HOUR = at("2026-05-20T00:00"), dt.timedelta(hours=1)
 LATE = {("u1", "2026-03-20T03:00"): 300.0}
 
 
@@ -59,13 +56,6 @@ def any_services(request, tmp_path):
     made.store.close()
 
 
-def with_closed_months(services):
-    services.store.observations.write(behaviour("2026-01", "2026-04", peaks=PEAKS), "test")
-    for month in (MARCH, APRIL):
-        run_month(services, month)
-    return services.store
-
-
 def import_rows(services, folder, rows):
     file = folder / "late.parquet"
     pq.write_table(rows, file)
@@ -76,11 +66,6 @@ def import_rows(services, folder, rows):
 
 def late_rows(peaks=LATE):
     return behaviour("2026-03", "2026-03", users=0, peaks=peaks)
-
-
-def settle(services):
-    with exclusive(services) as holding:
-        return list(take_in(services, holding))
 
 
 def marks(services, month):
@@ -265,9 +250,9 @@ def test_the_page_and_the_api_show_what_waits_and_what_became_different(services
     )  # fmt: skip
     import_rows(services, tmp_path, late_rows())
     with serving(app) as address, httpx.Client(base_url=address, timeout=60) as web:
-        assert "late rows of 1 user wait" in web.get("/operate").text
+        assert "came late, of 1 user, wait" in web.get("/operate").text
         settle(services)
-        assert "late rows of" not in web.get("/operate").text.split('id="runs"')[0]
+        assert "came late" not in web.get("/operate").text.split('id="runs"')[0]
         run = services.store.ledger.current("2026-03")
         page = web.get(f"/operate/runs/{run.id}").text
         assert "What became different" in page

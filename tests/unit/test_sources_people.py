@@ -209,6 +209,14 @@ def test_overlapping_events_of_one_kind_and_scope_are_refused(written, second, r
         assert len(read_calendar(file)) == 2
 
 
+def test_an_event_of_a_user_and_a_group_is_refused(written):
+    file = written("kind,start,user_id,cohort\npayday,2026-07-31,ada,developers\n", "days.csv")
+    with pytest.raises(
+        DataError, match="row 2, column cohort: 'developers' stands beside a user_id"
+    ):
+        read_calendar(file)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
