@@ -196,6 +196,13 @@ class SourceSettings(Section):
     )
     table: str | None = Field(None, description="The table to read: name or schema.name.")
     query: str | None = Field(None, description="A SELECT to read instead of a table.")
+    calendar_table: str | None = Field(
+        None,
+        description="A table of the same database with events: kind, start and any of end, name, user_id, cohort.",
+    )
+    calendar_query: str | None = Field(
+        None, description="A SELECT that gives events, instead of such a table."
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Maps user_id, metric, observed_at, value to the source's columns.",

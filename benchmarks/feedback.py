@@ -1,7 +1,9 @@
 """What three months of verdicts bring: precision of the fourth month, with and without them.
 
-    python -m benchmarks.feedback               five worlds; a table and each world's precision
+    python -m benchmarks.feedback               five worlds; a table, and precision from world to world
     python -m benchmarks.feedback --seeds 1     a look
+
+World 1 was looked at when the refit was made, so the five begin after it (--first).
 
 A made company is learnt from and scored month by month. Somebody looks at the flags of the first three
 scored months, not at all of them, and is sometimes wrong. What follows from the verdicts is worked out by
@@ -96,13 +98,14 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=2)
     parser.add_argument("--margin", type=float, default=SETTINGS.feedback.margin)
     parser.add_argument("--wrong", type=float, default=WRONG)
     parser.add_argument("--cache", type=Path, default=Path(".cache/feedback"))
     options = parser.parse_args()
     total = {arm: Figures(0, 0, 0, 0, 0) for arm in ARMS}
     precision: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for seed in range(1, options.seeds + 1):
+    for seed in range(options.first, options.first + options.seeds):
         flags = scored(seed, options.cache)
         for arm in ARMS:
             found = after_feedback(flags, arm, seed, options.margin, options.wrong)
@@ -113,7 +116,18 @@ def main() -> None:
     for arm in ARMS:
         print(total[arm].row(arm))
     for arm in ARMS:
-        print(f"{arm}: " + ", ".join(f"{value:.2f}" for value in precision[arm]))
+        print(f"{arm}: {mean_of(precision[arm])}")
+    gain = [
+        after - before for before, after in zip(*(precision[arm] for arm in ARMS[::2]), strict=True)
+    ]
+    print(f"gain: {mean_of(gain)}")
+
+
+def mean_of(values: Sequence[float]) -> str:
+    """The mean, its spread from world to world, and each world's."""
+    spread = np.std(values, ddof=1) if len(values) > 1 else float("nan")
+    each = ", ".join(f"{value:.2f}" for value in values)
+    return f"{np.mean(values):.2f} ± {spread:.2f} ({each})"
 
 
 def after_feedback(

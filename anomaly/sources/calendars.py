@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+REQUIRED, OPTIONAL = ("kind", "start"), ("end", "name", "user_id", "cohort")  # columns
 ONE_DAY = dt.timedelta(days=1)
 LONGEST = dt.timedelta(days=366)  # of one event
 MOST_REPEATS = 1_000  # of one repeating event: a thousand weeks are nineteen years
@@ -51,7 +52,7 @@ def read_calendar(path: Path, timezone: str = "UTC") -> list[CalendarEntry]:
     if path.suffix.lower() == ".ics":
         entries = _read_ics(path, timezone)
     else:
-        records = read_records(path, required=("kind", "start"))
+        records = read_records(path, required=REQUIRED)
         entries = [_entry(cells, timezone) for cells in records]
     _refuse_endless(entries, path.name)
     _refuse_overlaps(entries, path.name)
@@ -63,8 +64,18 @@ def read_entry(given: Mapping[str, str], source: str, timezone: str = "UTC") -> 
 
     Raises: DataError, as `read_calendar`.
     """
-    entry = _entry({name: Cell(text, source, None, name) for name, text in given.items()}, timezone)
-    _refuse_endless([entry], source)
+    return entry_of(
+        {name: Cell(text, source, None, name) for name, text in given.items()}, timezone
+    )
+
+
+def entry_of(cells: Mapping[str, Cell], timezone: str = "UTC") -> CalendarEntry:
+    """One event from the cells of its row.
+
+    Raises: DataError, as `read_calendar`.
+    """
+    entry = _entry(cells, timezone)
+    _refuse_endless([entry], cells["kind"].place)
     return entry
 
 
@@ -98,7 +109,7 @@ def _told(entry: CalendarEntry) -> str:
     return f"{entry.kind}{named} of {whom} from {entry.start:%Y-%m-%d %H:%M} to {entry.end:%Y-%m-%d %H:%M} UTC"
 
 
-def _entry(cells: dict[str, Cell], timezone: str) -> CalendarEntry:
+def _entry(cells: Mapping[str, Cell], timezone: str) -> CalendarEntry:
     kind = cells["kind"]
     if kind.text not in EVENT_KINDS:
         raise kind.refused(f"is no kind. Use one of {', '.join(EVENT_KINDS)}.")
@@ -112,7 +123,7 @@ def _entry(cells: dict[str, Cell], timezone: str) -> CalendarEntry:
         end = _utc(day + ONE_DAY, timezone)
     else:
         raise cells["start"].refused("has a time of day, but the event has no end. Give one.")
-    texts = {name: cells[name].text for name in ("name", "user_id", "cohort") if name in cells}
+    texts = {name: cells[name].text for name in OPTIONAL[1:] if name in cells}
     if texts.get("user_id") and texts.get("cohort"):
         raise cells["cohort"].refused("stands beside a user_id. Leave one of them out.")
     return CalendarEntry(

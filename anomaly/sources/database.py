@@ -21,8 +21,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from anomaly.exceptions import DataError, SettingsError, SourceError
 from anomaly.months import zone
 from anomaly.settings import secret_in
+from anomaly.sources.calendars import OPTIONAL, REQUIRED
 from anomaly.sources.cleaning import Checks, Cleaner, Raw, repeated_column
 from anomaly.sources.layout import Layout, find_layout
+from anomaly.sources.records import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,6 +123,41 @@ def source_clock(settings: SourceSettings) -> dt.datetime:
         said: dt.datetime | str = connection.execute(sa.text(now)).scalar_one()
     when = dt.datetime.fromisoformat(said) if isinstance(said, str) else said
     return when.replace(tzinfo=when.tzinfo or dt.UTC)  # MySQL's session is set to UTC
+
+
+def read_events(settings: SourceSettings) -> Iterator[dict[str, Cell]]:
+    """The rows of the table or query that holds events, by column; the first row read is row 1.
+
+    Raises: as `read_sql`.
+    """
+    asked = settings.model_copy(
+        update={"table": settings.calendar_table, "query": settings.calendar_query}
+    )
+    with _reading(_address(asked), asked) as connection:
+        if asked.query is not None:
+            label, (rows, present) = "calendar_query", _query(connection, asked.query)
+        else:
+            label = str(asked.table)
+            rows, present = _table(connection, label)
+        for column in REQUIRED:
+            if column not in present:
+                raise DataError(
+                    f"{label}: there is no column {column!r}, only {', '.join(present[:20])}. Give "
+                    "[source] calendar_query a SELECT that names one so."
+                )
+        names = [name for name in (*REQUIRED, *OPTIONAL) if name in present]
+        found = connection.execute(sa.select(*(rows.c[name] for name in names)))
+        for number, row in enumerate(found, start=1):
+            yield {
+                name: Cell(_text(cell), label, number, name)
+                for name, cell in zip(names, row, strict=True)
+            }
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return cell.isoformat() if isinstance(cell, dt.date) else str(cell).strip()
 
 
 def _batches(

@@ -31,11 +31,17 @@ class Cell:
     row: int | None
     column: str
 
+    @property
+    def place(self) -> str:
+        """The file, and the row in it."""
+        return self.file if self.row is None else f"{self.file} row {self.row}"
+
     def refused(self, why: str) -> DataError:
         """The error that says what is wrong with it."""
         shown = self.text[:LONGEST_SHOWN]
-        place = self.file if self.row is None else f"{self.file} row {self.row}, column"
-        return DataError(f"{place} {self.column}: {shown!r} {why}")
+        column = self.column if self.row is None else f"column {self.column}"
+        between = " " if self.row is None else ", "
+        return DataError(f"{self.place}{between}{column}: {shown!r} {why}")
 
 
 def read_records(path: Path, required: Sequence[str]) -> Iterator[dict[str, Cell]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import datetime as dt
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from anomaly.records import FLAG_COLUMNS
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Mapping
 
     from anomaly.feedback import Suppression
@@ -73,6 +73,11 @@ class EventRow:
     name: str = ""
     user_id: str | None = None
     cohort: str | None = None
+
+    @property
+    def in_utc(self) -> EventRow:
+        """The same event, its times in UTC, as it comes back from the calendar."""
+        return replace(self, start=self.start.astimezone(dt.UTC), end=self.end.astimezone(dt.UTC))
 
     @property
     def whom(self) -> str:

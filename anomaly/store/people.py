@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -87,7 +87,7 @@ class Events:
     def unknown(self, rows: Sequence[EventRow]) -> Sequence[EventRow]:
         """Those of the events that are not in the calendar, each once."""
         known = set(self.read())
-        return [row for row in dict.fromkeys(map(_utc, rows)) if row not in known]
+        return [row for row in dict.fromkeys(row.in_utc for row in rows) if row not in known]
 
     def write(self, rows: Sequence[EventRow], now: dt.datetime, author: str = "") -> None:
         """Add events; one that is there already changes nothing, one that was withdrawn is there again."""
@@ -159,10 +159,6 @@ def _entry(row: dict[str, Any]) -> EventEntry:
     own = {field.name: row[field.name] for field in fields(EventRow)}
     rest = {name: value for name, value in row.items() if name not in own}
     return EventEntry(event=EventRow(**own), **rest)
-
-
-def _utc(row: EventRow) -> EventRow:
-    return replace(row, start=row.start.astimezone(dt.UTC), end=row.end.astimezone(dt.UTC))
 
 
 def _check_name(user_id: str) -> None:

@@ -119,7 +119,7 @@ def withdraw(
 
 def tell(shell: Shell, services: Services, source: str, entered: Entered, *, rejudge: bool) -> None:
     """Say what became of events, and of the closed months they touch."""
-    shell.say(f"{source}: {counted(entered.given, 'event')}, {len(entered.new)} new")
+    shell.say(f"{source}: {counted(len(entered.rows), 'event')}, {len(entered.new)} new")
     if entered.nobody:
         listed = ", ".join(entered.nobody[:5]) + (", ..." if len(entered.nobody) > 5 else "")
         shell.note(

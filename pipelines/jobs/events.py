@@ -28,11 +28,11 @@ FAR = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """What became of events. given: how many; new: those the calendar did not have. nobody: whom some of
-    them concern, of whom nothing is known.
+    """What became of events. rows: all that were given; new: those the calendar did not have. nobody:
+    whom some of them concern, of whom nothing is known.
     """
 
-    given: int
+    rows: Sequence[EventRow]
     new: Sequence[EventRow]
     nobody: tuple[str, ...] = ()
 
@@ -56,7 +56,7 @@ def enter(services: Services, rows: Sequence[EventRow], author: str) -> Entered:
     nobody = {row.whom for row in new if not concerned(services, row, people)}
     note(services, new)
     services.store.events.write(new, services.clock(), author)
-    return Entered(len(rows), new, tuple(sorted(nobody)))
+    return Entered(rows, new, tuple(sorted(nobody)))
 
 
 def withdraw(services: Services, event_id: str, author: str) -> EventEntry:
@@ -69,6 +69,22 @@ def withdraw(services: Services, event_id: str, author: str) -> EventEntry:
         note(services, [entry.event])
         services.store.events.withdraw(entry.event_id, services.clock(), author)
     return entry
+
+
+def withdraw_all_but(services: Services, rows: Sequence[EventRow], author: str) -> int:
+    """Take those events of an author out of the calendar that are not among these; the lease is held
+    already. Gives how many.
+    """
+    kept = {row.in_utc for row in rows}
+    gone = [
+        entry
+        for entry in services.store.events.list()
+        if entry.author == author and entry.event not in kept
+    ]
+    note(services, [entry.event for entry in gone])
+    for entry in gone:
+        services.store.events.withdraw(entry.event_id, services.clock(), author)
+    return len(gone)
 
 
 def rejudge(services: Services) -> Rejudged:

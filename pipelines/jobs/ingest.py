@@ -29,6 +29,7 @@ from pipelines.door import keep_names, open_door
 from pipelines.exclusive import exclusive
 from pipelines.jobs.books import failing, staged
 from pipelines.jobs.late import closed, note_people, note_rows
+from pipelines.jobs.people import read_calendar_of_source
 from pipelines.jobs.reading import step_seconds
 from pipelines.services import AHEAD, checks_of, place
 
@@ -95,6 +96,11 @@ def ingest_source(
     settings = services.settings.source
     if settings.url is not None and settings.path is not None:
         raise SettingsError("[source] url and path: only one source can be read. Leave one out.")
+    if settings.url is None and (settings.calendar_table or settings.calendar_query):
+        raise SettingsError(
+            "[source] calendar_table and calendar_query are read of the database at [source] url, and "
+            "there is none. Import a file instead: anomaly import --calendar FILE"
+        )
     if settings.reader is not None:
         return ingest_reader(services, settings.reader, planned_for, late_since)
     if settings.path is not None:
@@ -112,7 +118,9 @@ def ingest_source(
         grid_timezone=services.timezone,
         checks=checks(services),
     )
-    return ingest(services, name, batches, planned_for)
+    done = ingest(services, name, batches, planned_for)
+    read_calendar_of_source(services)
+    return done
 
 
 def read_since(

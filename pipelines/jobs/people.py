@@ -6,14 +6,20 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
+from anomaly.exceptions import DataError
 from pipelines.door import ALWAYS, keep_names, open_door
 from pipelines.exclusive import exclusive
-from pipelines.jobs.events import Entered, enter
+from pipelines.jobs.events import Entered, enter, withdraw_all_but
 
 if TYPE_CHECKING:
     from anomaly.sources.calendars import CalendarEntry
     from pipelines.door import Door
     from pipelines.services import Services
+
+SOURCE_CALENDAR = "calendar of [source]"  # who says so
+UNREADABLE = "unreadable_event"
 
 
 def import_users(services: Services, path: Path) -> int:
@@ -62,6 +68,37 @@ def import_calendar(services: Services, path: Path, author: str = "") -> Entered
     entries = read_calendar(path, services.timezone)
     with exclusive(services):
         return enter_entries(services, entries, author)
+
+
+def read_calendar_of_source(services: Services) -> Entered | None:
+    """Make the calendar what [source] says of it, where it says anything; the lease is held already.
+
+    A row that is no event is set aside with its reason. An event that the source no longer has is
+    withdrawn; those of other origin stay.
+    """
+    settings = services.settings.source
+    if settings.calendar_table is None and settings.calendar_query is None:
+        return None
+    from anomaly.sources.calendars import entry_of
+    from anomaly.sources.database import read_events
+
+    entries, bad = [], []
+    for cells in read_events(settings):
+        try:
+            entries.append(entry_of(cells, settings.timezone))
+        except DataError as error:
+            bad.append((cells["kind"].place, str(error)))
+    services.store.rejects.write(SOURCE_CALENDAR, UNREADABLE, bad, services.clock())
+    entered = enter_entries(services, entries, SOURCE_CALENDAR)
+    gone = withdraw_all_but(services, entered.rows, SOURCE_CALENDAR)
+    structlog.get_logger().info(
+        "calendar_read",
+        events=len(entries),
+        new=len(entered.new),
+        withdrawn=gone,
+        set_aside=len(bad),
+    )
+    return entered
 
 
 def enter_entries(services: Services, entries: Sequence[CalendarEntry], author: str) -> Entered:
