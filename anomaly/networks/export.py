@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ def to_onnx(model: Any, spec: NetworkSpec) -> bytes:
     model(example)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        model.export(path, format="onnx", verbose=False)
+        with warnings.catch_warnings():  # what keras does within is not for whoever trains to mend
+            warnings.simplefilter("ignore", FutureWarning)
+            model.export(path, format="onnx", verbose=False)
         return _renamed(path.read_bytes())
 
 

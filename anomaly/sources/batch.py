@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+CURE = "Mend the rows, name the right columns"
+CURES = {
+    "contradicting_duplicate": "Rows of one user, metric and time contradict each other: name the columns "
+    "that tell users and metrics apart (user_id=…, metric=…), mend the rows"
+}
 LONGEST_TEXT = 200  # characters of a bad row that are kept
 
 
@@ -85,9 +90,9 @@ class Tally:
         if self.first is None or self.rejected <= share * self.read:
             return
         counts = ", ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common())
+        ((most, _),) = self.reasons.most_common(1)
         raise DataError(
             f"{name}: {self.rejected} of {self.read} rows are bad ({counts}), more than the "
             f"{share:.1%} that [source] max_rejected allows. The first is {self.first.location}: "
-            f"{self.first.text!r} ({self.first.reason}). Mend the rows, name the right columns, or "
-            "raise max_rejected."
+            f"{self.first.text!r} ({self.first.reason}). {CURES.get(most, CURE)}, or raise max_rejected."
         )

@@ -440,6 +440,8 @@ def _reading(where: URL, settings: SourceSettings) -> Iterator[Connection]:
 def _engine(where: URL) -> Engine:
     if where.get_backend_name() == "sqlite":
         path = Path(str(where.database)).absolute()
+        if not path.exists():
+            raise SourceError(f"source {path}: there is no such file. Check [source] url.")
         uri = f"file:{quote(str(path))}?mode=ro"
         return sa.create_engine(
             "sqlite://",

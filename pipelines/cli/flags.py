@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from anomaly.store import ChangeRow, FlagFilter, UserMonthRow
+    from pipelines.cli.shell import Shell
 
 MONTH = typer.Option(None, "--month", help="Only this month: 2026-10.")
 USER = typer.Option(None, "--user", help="Only this user.")
@@ -82,6 +83,8 @@ def list_flags(
         return
     _refuse_table_in_file(out)
     found = [row.flag for row in flags.select(filters)]
+    if not found and month is not None and _never_ran(shell, month):
+        return
     output.show_flags(shell, f"{len(found)} flags", found)
 
 
@@ -215,6 +218,8 @@ def list_users(
         "peer_percentile", "all_percentile", "peer_count", "confidence", "skipped", "risk",
         "cohort_distance", "cohort_why",
     )  # fmt: skip
+    if form is Format.table and not rows and _never_ran(shell, month):
+        return
     values = [(row.rank, *(getattr(row.user_month, name) for name in columns[1:])) for row in rows]
     if form is Format.table:
         _refuse_table_in_file(out)
@@ -229,6 +234,15 @@ def list_users(
     records = [dict(zip(columns, row, strict=True)) for row in values]
     table = pa.table({name: [record[name] for record in records] for name in columns})
     output.write(table, form, out)
+
+
+def _never_ran(shell: Shell, month: str) -> bool:
+    """Whether nothing of the month is published, and say so: that nothing is odd is another thing."""
+    standing = shell.services().store.ledger.current(month)
+    never = standing is None or standing.state not in {"complete", "provisional"}
+    if never:
+        shell.say(f"{month}: was not run. Run it first: anomaly run --month {month}")
+    return never
 
 
 def _user_line(row: UserMonthRow) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
-from anomaly.exceptions import AnomalyError, DataError
+from anomaly.exceptions import AnomalyError, DataError, SettingsError
 from anomaly.months import local_days, month_of, months_between
 from anomaly.sources.batch import Tally
 from anomaly.telemetry.logs import without_password
@@ -50,6 +50,8 @@ def run_checks(open_services: Callable[[], Services]) -> list[Check]:
     found = [Check("settings", "read and understood")]
     try:
         services = open_services()
+    except SettingsError as error:
+        return [Check("settings", str(error), error)]
     except AnomalyError as error:
         return [*found, Check("database", str(error), error)]
     found.append(_database(services))
@@ -190,13 +192,14 @@ def _observations(services: Services) -> str:
         return "none yet; the first run reads them from the source"
     if span is None:
         raise DataError("the database holds no observations. Import some: anomaly import FILE")
-    rejected = services.store.rejects.counts()
+    counts = services.store.rejects.counts()
+    bad = ", ".join(f"{reason} {rows:,}" for reason, rows in counts.items())
     users = len(services.store.observations.users())
     metrics = known_metrics(services, span[1] + dt.timedelta(days=1))
     return (
         f"{services.store.observations.count():,} rows, {users} users, {len(metrics)} metrics, "
         f"{span[0]:%Y-%m-%d} to {span[1]:%Y-%m-%d}"
-        + (f"; set aside {rejected}" if rejected else "")
+        + (f"; set aside, to look at in the table rejects: {bad}" if bad else "")
     )
 
 

@@ -136,9 +136,11 @@ def month_seconds(services: Services, scope: Scope, speed: Speed, history: int) 
 def to_read(services: Services, scope: Scope) -> tuple[int, float]:
     """Rows that the run would read from a database first, by how many come a day, and the seconds."""
     settings = services.settings.source
+    if settings.url is None and settings.reader is None:
+        return 0, 0.0
     ended = services.store.ledger.runs(job="ingest", states=("complete",), limit=20)
     known = [run for run in ended if run.rows_read and run.seconds]
-    if settings.path is not None or not known:
+    if not known:
         return 0, 0.0
     newest = known[0]
     since = services.clock() - (newest.watermark or services.clock())

@@ -113,6 +113,7 @@ def company(tmp_path_factory) -> Path:
     )
     with sqlite3.connect(folder / "company.db") as connection:
         table.to_sql("activity", connection, index=False)
+    table.to_csv(folder / "activity.csv", index=False)
     first = rows["user_id"].iloc[0]
     (folder / "users.csv").write_text(f"user_id,department\n{first},sales\n")
     (folder / "leave.csv").write_text(
@@ -134,7 +135,8 @@ def lived(company) -> Path:
     (settings,) = [one.text for one in page if one.language == "toml"]
     (company / "anomaly.toml").write_text(settings)
     before = (company / "company.db").read_bytes()
-    commands = [line for one in page if one.language == "sh" for line in one.commands]
+    shown = [one for one in page if one.language == "sh" and one.reason is None]
+    commands = [line for one in shown for line in one.commands]
     assert len(commands) >= 8
     for name, *arguments in commands:
         assert name == "anomaly"
@@ -155,6 +157,17 @@ def test_the_first_month_leads_to_flags(lived):
         assert len(flags) == count("flags_current")
         assert count("user_months_current") >= 50
     assert "2026-03" in (lived / "march.md").read_text()
+
+
+def test_the_first_month_may_begin_with_a_file(company, tmp_path):
+    (block,) = [one for one in BLOCKS if one.page == "first-month.md" and one.reason is not None]
+    shutil.copy(company / "activity.csv", tmp_path)
+    ((_, *arguments),) = block.commands
+    run(tmp_path, ["db", "upgrade"])
+    assert "set aside" not in run(tmp_path, arguments)
+    users = "select count(distinct user_id) from observations"
+    with sqlite3.connect(tmp_path / "anomaly.db") as connection:
+        assert connection.execute(users).fetchone() == (60,)
 
 
 @pytest.mark.timeout(600)

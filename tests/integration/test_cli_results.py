@@ -242,6 +242,38 @@ def test_checks_pass_before_the_first_run_has_read_its_files(
     assert "none yet; the first run reads them from the source" in text
 
 
+def test_a_wrong_setting_is_told_of_the_settings(database, capsys, monkeypatch):
+    monkeypatch.setenv("ANOMALY_GRID__STEPP", "1h")
+    assert run(["check"]) == 2
+    text = capsys.readouterr().out
+    assert "settings" in text
+    assert "stepp is no setting" in text
+    assert "read and understood" not in text
+    assert "database" not in text
+
+
+def test_a_month_that_never_ran_is_not_one_without_flags(scored, capsys):
+    for what in ("flags", "users"):
+        said = out_of(capsys, what, "list", "--month", "2026-04")
+        assert "2026-04: was not run. Run it first: anomaly run --month 2026-04" in said
+    assert "0 flags" in out_of(capsys, "flags", "list", "--month", "2026-03", "--user", "u1")
+
+
+def test_a_plan_reads_nothing_first_where_rows_come_by_import(database, tmp_path, capsys):
+    pcsv.write_csv(behaviour("2026-01", "2026-03"), tmp_path / "a.csv")
+    out_of(capsys, "import", "a.csv")
+    assert plan_month(database, Month(2026, 3)).new_rows == 0
+
+
+def test_a_file_whose_users_are_not_named_says_how_to_name_them(database, tmp_path, capsys):
+    table = behaviour("2026-01", "2026-01").rename_columns(["who", "what", "at", "amount"])
+    pcsv.write_csv(table, tmp_path / "a.csv")
+    assert run(["import", "a.csv", "--columns", "observed_at=at"]) == 4
+    assert (
+        "name the columns that tell users and metrics apart (user_id=…" in capsys.readouterr().err
+    )
+
+
 def test_checks_tell_what_is_missing_and_who_will_be_left_out(database, capsys):
     table = behaviour("2026-01", "2026-03")
     days = pc.day(table["observed_at"])
