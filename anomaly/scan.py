@@ -35,6 +35,9 @@ MOST_SURPRISE = np.float32(15.0)  # 1e-15: beyond it one window says nothing mor
 FINE_STEP = 1_800  # seconds; finer grids are read in other lengths
 FALL = 0.25  # people live by the day: the root by which shorter and longer windows count less
 LOUD, STEADY = 0, 1  # the two ways of looking
+# Steadiness that one step in ten reaches says nothing, nor does a lack of it: a short incident leaves none.
+# Tail probabilities above a limit are left out of the product (Zaykin et al. 2002).
+LEAST_STEADY = np.float32(1.0)
 VIEWS = 2
 
 Combine = Literal["mean", "highest", "loud", "steady"]
@@ -218,22 +221,25 @@ def surprises(looks: NDArray[np.float32], maps: Sequence[Sequence[TailMap]]) -> 
 def evidence(
     surprise: NDArray[np.float32], lengths: Sequence[int], step: int, combine: Combine = "mean"
 ) -> NDArray[np.float32]:
-    """The mean over ways and lengths of the most surprising window that covers each step.
+    """The mean over ways and lengths of the most surprising window that covers each step; of the steady
+    way only what lies above LEAST_STEADY counts.
 
     Args: surprise (users, steps, VIEWS, lengths) of the windows that end at each step. step: seconds.
         combine: 'highest' takes the highest in place of the mean; 'loud' and 'steady' are one way alone.
     Returns: (users, steps) float32.
     """
-    users, steps, views, _ = surprise.shape
-    chosen = {"loud": [LOUD], "steady": [STEADY]}.get(combine, list(range(views)))
-    weights = length_weights(step, lengths) / np.float32(len(chosen))
-    total = np.zeros((users, steps), dtype=np.float32)
-    for view in chosen:
+    views = {"loud": [LOUD], "steady": [STEADY]}.get(combine, [LOUD, STEADY])
+    weights = length_weights(step, lengths)
+    total = np.zeros(surprise.shape[:2], dtype=np.float32)
+    for view in views:
+        found = np.zeros_like(total)
         for index, length in enumerate(lengths):
-            found = covered(surprise[:, :, view, index], length)
-            total = (
-                np.maximum(total, found) if combine == "highest" else total + weights[index] * found
-            )
+            one = covered(surprise[:, :, view, index], length)
+            found = np.maximum(found, one) if combine == "highest" else found + weights[index] * one
+        if combine == "mean" and view == STEADY:
+            found = np.maximum(found, LEAST_STEADY)
+        share = np.float32(1 / len(views))
+        total = np.maximum(total, found) if combine == "highest" else total + share * found
     return total
 
 

@@ -75,6 +75,15 @@ def test_ways_are_combined_as_named():
     assert found == {"mean": 3.0, "highest": 6.0, "loud": 2.0, "steady": 4.0}
 
 
+def test_a_lack_of_steadiness_does_not_speak_for_a_loud_hour():
+    loud = np.array([4.0, 0.0], np.float32)
+    found = [
+        scan.evidence(np.array([[[loud, [steady, steady]]]], np.float32), (1, 1), 86_400).item()
+        for steady in (0.0, 0.9, 1.0, 2.0)
+    ]
+    assert found == [1.5, 1.5, 1.5, 2.0]
+
+
 def test_a_day_counts_most_and_machines_have_no_days():
     hourly = scan.length_weights(3_600, scan.window_lengths(3_600))
     daily = scan.length_weights(86_400, scan.window_lengths(86_400))
