@@ -12,9 +12,8 @@ No I/O, no clock. A month is read in one pass, each day from the days before it.
 from __future__ import annotations
 
 import datetime as dt
-import zlib
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,20 +24,20 @@ from anomaly.exceptions import DataError, ShapeError
 from anomaly.fitting import fit
 from anomaly.model import Model
 from anomaly.months import month_of
-from anomaly.panel import DAY_SECONDS, awake
-from anomaly.peers import EVERYONE, Company, Peering
+from anomaly.panel import awake
+from anomaly.peers import Company, Peering
 from anomaly.progress import SILENT
 from anomaly.reading import Reading, log_likelihood, read_with
 from anomaly.records import Band, Flag, UserMonth, steps_around
-from anomaly.risk import Risk, alone
+from anomaly.reference import Reference
 from anomaly.scanning import scan_panel
-from anomaly.states import BIN_WIDTH, HISTORY_BINS, States
+from anomaly.states import States
 from anomaly.surprise import common_shock, deviations, take_off
+from anomaly.telling import LEAST_P, Telling, alone_deviations
 from anomaly.trial import Showing, found_among
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -59,29 +58,9 @@ __all__ = [
     "score",
 ]
 
-LEAST_P = 1e-15
 BELOW = np.float32(0.999)  # a step outside every flag stays below the boundary ...
 CLOSE = np.float32(0.9)  # ... and from here on only comes closer to it
-CONFIDENT_DAYS = 28.0  # of history, of a user as of the model: two thirds of what can be known
 BY_HABIT = Peering()  # nobody was put into a group
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """What happened to everyone, from a fixed sample of users.
-
-    times: (steps,) seconds UTC. common: (steps, 2 metrics) shock to take off. evidence: (users,
-    steps) and company to compare with. states: of the sample, at the end. changes: of units; what is
-    in another unit is unknown to everyone who is read with this reference.
-    """
-
-    times: NDArray[np.int64]
-    users: tuple[str, ...]
-    common: NDArray[np.float32]
-    evidence: NDArray[np.float32]
-    company: Company
-    states: States
-    changes: tuple[units.UnitChange, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +85,7 @@ class Scored:
 
     def top_metric(self) -> NDArray[np.int16]:
         """The metric furthest from what was expected of it alone, (users, steps), by its position."""
-        odd = _alone(self.model, self.reading, self.common, np.s_[:], np.s_[:])
+        odd = alone_deviations(self.model, self.reading, self.common, np.s_[:], np.s_[:])
         return np.asarray(np.abs(odd).argmax(-1), dtype=np.int16)
 
     def band(self, flag: Flag) -> Band:
@@ -273,21 +252,12 @@ def score(
     joint = take_off(deviations(reading.joint, model.central[metrics:]), common[:, metrics:])
     scanned = scan_panel(model, panel.grid, joint, known, _course(model, panel, known), after)
     evidence = scanned.evidence
-    work = _Month(
-        model,
-        panel,
-        states,
-        reference,
-        reading,
-        common[:, :metrics],
-        scan.heeded(joint, model.directions),
-        evidence,
-        scanned.by_course,
-        known,
-        month,
-        configuration,
-        peering,
-    )
+    work = Telling(
+        model=model, panel=panel, states=states, reference=reference, reading=reading,
+        common=common[:, :metrics], joint=scan.heeded(joint, model.directions), evidence=evidence,
+        by_course=scanned.by_course, known=known, month=month, configuration=configuration,
+        peering=peering,
+    )  # fmt: skip
     scores, p_values = _scores(model, evidence, known)
     flags: list[Flag] = []
     for row in range(len(panel.users)):
@@ -333,14 +303,6 @@ def examine(model: Model, trial: Trial, calendar: CalendarContext) -> Showing:
     )  # fmt: skip
 
 
-def _alone(
-    model: Model, reading: Reading, common: NDArray[np.float32], users: Any, steps: Any
-) -> NDArray[np.float32]:
-    """Deviations of each metric by itself, of some users and steps, common shock taken off."""
-    odds = reading.marginal_at((users, steps))
-    return take_off(deviations(odds, model.central[: len(model.metrics)]), common[steps])
-
-
 def _scores(
     model: Model, evidence: NDArray[np.float32], known: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -355,277 +317,3 @@ def _scores(
     scores = np.where(score > CLOSE, CLOSE + (BELOW - CLOSE) * over / (1 + over), score)
     p_values = np.where(known, np.power(10.0, -surprise.astype(np.float64)), 1)
     return np.round(scores, 6).astype(np.float32), np.clip(p_values, LEAST_P, 1).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class _Month:
-    """A scored month at hand, to tell of its flags and users."""
-
-    model: Model
-    panel: Panel
-    states: States
-    reference: Reference
-    reading: Reading
-    common: NDArray[np.float32]
-    joint: NDArray[np.float32]
-    evidence: NDArray[np.float32]
-    by_course: NDArray[np.float32]
-    known: NDArray[np.bool_]
-    month: str
-    configuration: str
-    peering: Peering
-    stories: dict[tuple[int, int, int], explain.Story] = field(default_factory=dict)
-    members: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-
-    def judged(self, evidence: float) -> tuple[float, float]:
-        """Score (at least 1: evidence over the level at which flags begin) and p-value of a window."""
-        surprise = float(self.model.final(np.array(evidence, dtype=np.float32)))
-        return max(round(evidence / self.model.level, 4), 1.0), max(10.0**-surprise, LEAST_P)
-
-    def _size(self, row: int, metric: int, window: flagging.Window) -> explain.Size:
-        at = np.s_[row, window.first : window.last]
-        part = self.reading.twin.at(at)
-        seed = zlib.crc32(
-            f"{self.panel.users[row]}\0{self.panel.grid.times[window.first]}".encode(
-                "utf-8", "replace"
-            )
-        )
-        return explain.size_of(
-            metric, self.model.specs[metric], self.panel.values[at], self.panel.mask[at], part,
-            self.model.links, seed, float(self.reference.company.highest[metric]),
-        )  # fmt: skip
-
-    def story(self, row: int, window: flagging.Window) -> explain.Story:
-        """What the window is about, told by the metric that departs most visibly."""
-        key = row, window.first, window.last
-        if key not in self.stories:
-            self.stories[key] = self._told(row, window)
-        return self.stories[key]
-
-    def _told(self, row: int, window: flagging.Window) -> explain.Story:
-        at = np.s_[row, window.first : window.last]
-        named = explain.blame(self.joint[at])
-        sizes = {metric: self._size(row, metric, window) for metric in named}
-        named, direction = explain.visible_first(named, sizes), explain.direction_of(named, sizes)
-        first = named[0]
-        rate = 1 / (1 + np.exp(-self.reading.twin.active_logit[at][:, first].astype(np.float64)))
-        together = len(named) > 1 and explain.usual_alone(
-            _alone(self.model, self.reading, self.common, *at)
-        )
-        kind = explain.kind_of(
-            direction, together, sizes[first], rate, bool(self.model.links.hurdle[first]),
-            float(self.states.twin.active[row, :, first].sum()), float(self.states.twin.days[row]),
-            self.model.step,
-        )  # fmt: skip
-        if self.led_by_course(row, window) and explain.departure(sizes[first]) == 0:
-            return explain.Story(named, direction, "shift", sizes[first], by_course=True)
-        return explain.Story(named, direction, kind, sizes[first])
-
-    def led_by_course(self, row: int, window: flagging.Window) -> bool:
-        """Whether the window is odd for its course more than for its deviations from the forecast."""
-        at = np.s_[row, window.first : window.last]
-        return float(self.by_course[at].max()) > float(self.evidence[at].max())
-
-    def narrowed(self, row: int, window: flagging.Window) -> flagging.Window:
-        """Only the steps that made the window odd; a course is odd as a whole."""
-        if self.led_by_course(row, window):
-            return window
-        return flagging.narrowed(
-            window, explain.shares(self.joint[row, window.first : window.last])
-        )
-
-    def shows(self, row: int, window: flagging.Window) -> bool:
-        """Whether the flag's own numbers show a departure, and one that reaches the smallest effect
-        worth a flag: what cannot be shown to an analyst is no flag. A course is shown by its plot.
-        """
-        story = self.story(row, window)
-        spec = self.model.specs[story.metrics[0]]
-        effect = abs(story.size.observed - story.size.expected)
-        side = explain.departure(story.size)
-        heeded = spec.direction == "both" or side == (1 if spec.direction == "up" else -1)
-        shown = side != 0 or self.led_by_course(row, window)
-        return effect >= spec.minimum and shown and heeded
-
-    def flag(self, row: int, window: flagging.Window) -> Flag:
-        """The window as a record."""
-        story = self.story(row, window)
-        times = self.panel.grid.times
-        start = dt.datetime.fromtimestamp(int(times[window.first]), tz=dt.UTC)
-        last = int(times[window.last]) if window.last < len(times) else self.panel.grid.end
-        end = dt.datetime.fromtimestamp(last, tz=dt.UTC)
-        continues = window.last == len(times)
-        score, p_value = self.judged(window.evidence)
-        peers = self._peers(row)
-        compared = self.compared(row, peers, window.first, window.last, window.evidence)
-        user = self.panel.users[row]
-        metrics = ";".join(self.model.metrics[m] for m in story.metrics)
-        return Flag(
-            flag_id=explain.flag_id(user, start, metrics, self.month, self.configuration),
-            user_id=user, start=start, end=end, severity=explain.severity_of(score), score=score,
-            p_value=explain.rounded(p_value), kind=story.kind, direction=story.direction, metrics=metrics,
-            observed=story.size.observed, expected=story.size.expected, lower=story.size.lower,
-            upper=story.size.upper,
-            explanation=explain.sentence(
-                user, story, self.model.specs, start, end, self.model.timezone, compared,
-                peers.name, continues,
-            ),
-            self_percentile=compared.self_percentile, peer_percentile=compared.peer_percentile,
-            all_percentile=compared.all_percentile, peer_count=compared.peer_count, continues=continues,
-        )  # fmt: skip
-
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        """Where the reference's users stand in it."""
-        return {user: place for place, user in enumerate(self.reference.users)}
-
-    @cached_property
-    def _highest(self) -> NDArray[np.float32]:
-        """The highest evidence of each of the reference's users in the month."""
-        evidence = self.reference.evidence[:, : len(self.panel.grid)]
-        return np.asarray(evidence.max(1, initial=0.0), dtype=np.float32)
-
-    def _others(self, row: int) -> NDArray[np.bool_]:
-        """Who of the reference is somebody else."""
-        others = np.ones(len(self.reference.users), dtype=bool)
-        place = self._places.get(self.panel.users[row])
-        if place is not None:
-            others[place] = False
-        return others
-
-    def _peers(self, row: int) -> _Peers:
-        """The user's peer group, and who of the reference is in it."""
-        user, others = self.panel.users[row], self._others(row)
-        cohort = int(self.states.cohort[row])
-        wanted = self.peering.name(user, cohort)
-        mates = others & self._members(wanted)
-        if wanted == EVERYONE:
-            days = float(self.states.twin.days[row])
-            new = len(self.model.centres) and days < cohorts.LEAST_DAYS
-            why = "too little is known of this user's habits" if new else "there are no groups"
-            return _Peers(EVERYONE, others, why)
-        if mates.sum() < self.peering.least - 1:
-            why = f"{wanted} has fewer than {self.peering.least} members here"
-            return _Peers(EVERYONE, others, why)
-        placed = self.peering.placed.get(user)
-        return _Peers(
-            wanted, mates, placed.why if placed else f"habits: {self._cohorts_told[cohort]}"
-        )
-
-    def _members(self, group: str) -> NDArray[np.bool_]:
-        """Who of the reference is in a group."""
-        if group not in self.members:
-            self.members[group] = self.reference.company.names == group
-        return self.members[group]
-
-    @cached_property
-    def _cohorts_told(self) -> list[str]:
-        """What sets each cohort that was found apart from everyone."""
-        by_hour = self.model.step < DAY_SECONDS
-        return [cohorts.told(one, self.model.metrics, by_hour) for one in self.model.centres]
-
-    @cached_property
-    def _habits(self) -> NDArray[np.float32]:
-        """The habits of the panel's users when the month begins."""
-        return cohorts.habits(self.states.twin, self.model.prior, self.model.centre_scale)
-
-    def compared(
-        self, row: int, peers: _Peers, first: int, last: int, evidence: float
-    ) -> explain.Compared:
-        """The evidence among own past, peers and everyone in the same hours."""
-        past = self.states.past[row].astype(np.float64)
-        bin_of, lived = min(int(evidence / BIN_WIDTH), HISTORY_BINS - 1), past.sum()
-        own = 100 * past[:bin_of].sum() / lived if lived else 50.0
-        whole = (first, last) == (0, len(self.panel.grid))
-        highest = (
-            self._highest if whole else self.reference.evidence[:, first:last].max(1, initial=0.0)
-        )
-        return explain.Compared(
-            bool(lived),
-            round(float(own), 2),
-            _percentile(highest[peers.mates], evidence),
-            _percentile(highest[self._others(row)], evidence),
-            int(peers.mates.sum()),
-        )
-
-    def user_months(
-        self, scores: NDArray[np.float32], p_values: NDArray[np.float32], flags: Sequence[Flag]
-    ) -> list[UserMonth]:
-        """How far each user's month was from normal."""
-        own: dict[str, list[Flag]] = {user: [] for user in self.panel.users}
-        for flag in flags:
-            own[flag.user_id].append(flag)
-        present = self.panel.present
-        return [
-            self.user_month(row, scores[row], p_values[row], own[user], present[row])
-            for row, user in enumerate(self.panel.users)
-        ]
-
-    def user_month(
-        self,
-        row: int,
-        scores: NDArray[np.float32],
-        p_values: NDArray[np.float32],
-        own: Sequence[Flag],
-        present: NDArray[np.bool_],
-    ) -> UserMonth:
-        """How far the user's month was from normal. own: its flags."""
-        user, peers = self.panel.users[row], self._peers(row)
-        if not self.known[row].any():
-            return UserMonth(
-                user, peers.name, 0.0, 1.0, 0, None, "", 50.0, 50.0, 50.0, int(peers.mates.sum()),
-                0.0, "no_rows", cohort_why=peers.why,
-            )  # fmt: skip
-        worst = int(scores.argmax())
-        evidence = float(self.evidence[row].max())
-        compared = self.compared(row, peers, 0, len(scores), evidence)
-        driving = [metric for flag in own for metric in flag.metrics.split(";")]
-        if not own:
-            driving = [
-                self.model.metrics[m] for m in explain.blame(self.joint[row, worst : worst + 1])
-            ]
-        p_value = explain.rounded(float(p_values[worst]))
-        # Of what its flags show, so that risk and rank agree.
-        shown = float(scores[worst]) * self.model.level
-        risk = alone(p_value, int(present.sum())) if self._risk is None else self._risk.of(shown)
-        return UserMonth(
-            user, peers.name, explain.rounded(float(scores[worst])), p_value, len(own),
-            dt.datetime.fromtimestamp(int(self.panel.grid.times[worst]), tz=dt.UTC),
-            ";".join(dict.fromkeys(driving)),
-            compared.self_percentile, compared.peer_percentile, compared.all_percentile, compared.peer_count,
-            self._confidence[row], risk=round(risk, 4),
-            cohort_distance=self.reference.company.distance(peers.name, self._habits[row]),
-            cohort_why=peers.why,
-        )  # fmt: skip
-
-    @cached_property
-    def _risk(self) -> Risk | None:
-        """What a month's highest evidence means among those of the reference's users."""
-        seen = self._highest[self._highest > 0]
-        return Risk.among(seen)
-
-    @cached_property
-    def _confidence(self) -> list[float]:
-        """0 to 1 for each user: of the values that could be known the share that is, lowered where the
-        user's history is short, and where that is which the model learnt from.
-        """
-        present, mask, twin = self.panel.present, self.panel.mask, self.states.twin
-        usual = (twin.seen.sum(1) > 0) | mask.any(1)  # metrics that the user has
-        known = ((mask & present[..., None]).sum(1) * usual).sum(1)
-        share = known / np.maximum(present.sum(1) * usual.sum(1), 1)
-        learnt = (self.model.summary.trained_to - self.model.summary.trained_from) / DAY_SECONDS
-        enough = (1 - np.exp(-twin.days / CONFIDENT_DAYS)) * (1 - np.exp(-learnt / CONFIDENT_DAYS))
-        return [round(float(one), 3) for one in share * enough]
-
-
-@dataclass(frozen=True, slots=True)
-class _Peers:
-    """A user's peer group: its name, who of the reference is in it, and why it is this one."""
-
-    name: str
-    mates: NDArray[np.bool_]
-    why: str
-
-
-def _percentile(others: NDArray[np.float32], evidence: float) -> float:
-    """The share of others below, 0 to 100; 50 where there are none."""
-    return round(100 * float(np.mean(others < evidence)), 2) if len(others) else 50.0
