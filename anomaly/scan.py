@@ -35,9 +35,9 @@ MOST_SURPRISE = np.float32(15.0)  # 1e-15: beyond it one window says nothing mor
 FINE_STEP = 1_800  # seconds; finer grids are read in other lengths
 FALL = 0.25  # people live by the day: the root by which shorter and longer windows count less
 LOUD, STEADY = 0, 1  # the two ways of looking
-# Steadiness that one step in ten reaches says nothing, nor does a lack of it: a short incident leaves none.
-# Tail probabilities above a limit are left out of the product (Zaykin et al. 2002).
-LEAST_STEADY = np.float32(1.0)
+# Steadiness that one step in three reaches says nothing, nor does a lack of it: a short incident leaves
+# none. Tail probabilities above a limit are left out of the product (Zaykin et al. 2002).
+LEAST_STEADY = np.float32(0.5)
 VIEWS = 2
 
 Combine = Literal["mean", "highest", "loud", "steady"]

@@ -79,9 +79,9 @@ def test_a_lack_of_steadiness_does_not_speak_for_a_loud_hour():
     loud = np.array([4.0, 0.0], np.float32)
     found = [
         scan.evidence(np.array([[[loud, [steady, steady]]]], np.float32), (1, 1), 86_400).item()
-        for steady in (0.0, 0.9, 1.0, 2.0)
+        for steady in (0.0, 0.4, 0.5, 2.0)
     ]
-    assert found == [1.5, 1.5, 1.5, 2.0]
+    assert found == [1.25, 1.25, 1.25, 2.0]
 
 
 def test_a_day_counts_most_and_machines_have_no_days():
