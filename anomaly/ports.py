@@ -9,7 +9,7 @@ aware datetimes in UTC. Every method raises SourceError where the database canno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -37,11 +37,25 @@ class Condition:
     reason: str
 
 
+# Columns that lists may be sorted by, and what they hold.
+SortKind = Literal["number", "time", "text"]
+FLAG_SORTS: Mapping[str, SortKind] = {
+    "score": "number", "start": "time", "end": "time", "user_id": "text", "kind": "text",
+    "metrics": "text", "p_value": "number",
+}  # fmt: skip
+USER_SORTS: Mapping[str, SortKind] = {
+    "rank": "number", "score": "number", "risk": "number", "flags": "number",
+    "confidence": "number", "user_id": "text", "cohort": "text",
+}  # fmt: skip
+UNKNOWN = -1.0  # what is unknown of a user's month is sorted as this
+
+
 @dataclass(frozen=True, slots=True)
 class FlagFilter:
     """Which flags to read; None does not filter. `metric` matches any metric of a flag; `label` the
-    last verdict; `suppressed` whether a suppression quiets it. after: only what comes behind this score
-    and flag_id in the list's order.
+    last verdict; `suppressed` whether a suppression quiets it. sort: one of FLAG_SORTS, `-` before it for
+    the highest first; flag_id among equal ones. after: only what comes behind the flag with this value of
+    the column and this flag_id.
     """
 
     month: str | None = None
@@ -55,7 +69,8 @@ class FlagFilter:
     suppressed: bool | None = None
     limit: int | None = None
     offset: int = 0
-    after: tuple[float, str] | None = None
+    after: tuple[Any, ...] | None = None
+    sort: str = "-score"
 
 
 class FlagRow(Protocol):
@@ -354,8 +369,20 @@ class FlagReader(Protocol):
         limit: int | None = None,
         offset: int = 0,
         cohort: str | None = None,
+        sort: str = "rank",
+        after: tuple[Any, ...] | None = None,
     ) -> Sequence[UserMonthRow]:
-        """Users of a month by rank, then those not scored."""
+        """Users of a month, by one of USER_SORTS and user_id, then those not scored.
+
+        after: only what comes behind the row with these: 1 where not scored else 0, the column's
+        value, user_id.
+        """
+        ...
+
+    def count_user_months(
+        self, month: str, user: str | None = None, cohort: str | None = None
+    ) -> int:
+        """How many users a month has, scored or not."""
         ...
 
     def cohorts(self, month: str) -> Mapping[str, CohortRow]:
@@ -418,8 +445,9 @@ class LedgerReader(Protocol):
         month: str | None = None,
         states: Sequence[str] | None = None,
         limit: int | None = None,
+        before: int | None = None,
     ) -> Sequence[RunRow]:
-        """Runs, the newest first."""
+        """Runs, the newest first; only those before a number."""
         ...
 
     def last_successes(self) -> Sequence[RunRow]:

@@ -130,10 +130,15 @@ def month_of_flags() -> tuple[list[Flag], list[UserMonth], dict[str, Band]]:
             self_percentile=99.9,
             peer_percentile=99.4,
             all_percentile=99.8,
+            risk=0.9471 - place / 20,
+            confidence=0.931 - place / 25,
         )
-        for name, made in noted.items()
+        for place, (name, made) in enumerate(noted.items())
     ]
-    months += [user_month(f"u{number:03d}", score=0.9 - number / 200) for number in range(20, 60)]
+    months += [
+        user_month(f"u{number:03d}", score=0.9 - number / 200, risk=number / 2_000)
+        for number in range(20, 60)
+    ]
     months += [user_month("joiner", score=0.0, p_value=1.0, skipped="too_short", confidence=0.0)]
     return flags, months, series
 

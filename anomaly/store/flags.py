@@ -9,12 +9,13 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from anomaly.exceptions import UsageError
-from anomaly.ports import FlagFilter
+from anomaly.ports import FLAG_SORTS, UNKNOWN, USER_SORTS, FlagFilter
 from anomaly.records import FLAG_COLUMNS, Flag, UserMonth
 from anomaly.rows import TIME_TYPE
 from anomaly.store import series
 from anomaly.store.database import row_values
 from anomaly.store.entities import EXPORT_COLUMNS, Cohort, FlagRow, UserMonthRow
+from anomaly.store.ordering import direction, in_order
 from anomaly.store.tables import FLAG_NUMBERS, flags, flags_current, user_months_current
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Flags:
         self._database = database
 
     def select(self, filters: FlagFilter = EVERYTHING) -> list[FlagRow]:
-        """Flags by score, the highest first; equal ones by flag_id."""
+        """Flags in the filter's order; equal ones by flag_id."""
         query = self._query(filters)
         return [_flag_row(row) for row in self._database.read(lambda c: c.execute(query).all())]
 
@@ -124,31 +125,39 @@ class Flags:
         limit: int | None = None,
         offset: int = 0,
         cohort: str | None = None,
+        sort: str = "rank",
+        after: tuple[Any, ...] | None = None,
     ) -> list[UserMonthRow]:
-        """Users by rank, then those not scored by user_id."""
+        """Users by one of USER_SORTS, equal ones by user_id, then those not scored."""
         view = user_months_current
-        query = (
-            sa.select(view)
-            .where(view.c.month == month)
-            .order_by(view.c.rank.is_(None), view.c.rank, view.c.user_id)
-            .limit(limit)
-            .offset(offset)
+        column, falling = direction(sort, USER_SORTS)
+        by: sa.ColumnElement[Any] = view.c[column]
+        if USER_SORTS[column] == "number":
+            by = sa.func.coalesce(by, UNKNOWN)
+        keys = (
+            (sa.case((view.c.rank.is_(None), 1), else_=0), False),
+            (by, falling),
+            (view.c.user_id, False),
         )
-        if user is not None:
-            query = query.where(view.c.user_id == user)
-        if cohort is not None:
-            query = query.where(view.c.cohort == cohort)
+        query = _of_month(sa.select(view), month, user, cohort)
+        query = in_order(query, keys, after).limit(limit).offset(offset)
         rows = self._database.read(lambda c: c.execute(query).all())
         return [_user_month_row(row) for row in rows]
+
+    def count_user_months(
+        self, month: str, user: str | None = None, cohort: str | None = None
+    ) -> int:
+        """How many users a month has, scored or not."""
+        counted = sa.select(sa.func.count()).select_from(user_months_current)
+        query = _of_month(counted, month, user, cohort)
+        return int(self._database.read(lambda c: c.scalar(query)) or 0)
 
     def _query(self, filters: FlagFilter) -> sa.Select[Any]:
         view = flags_current
         query = self._passing(sa.select(view), filters)
-        if filters.after is not None:
-            score, flag_id = filters.after
-            behind = (view.c.score == score) & (view.c.flag_id > flag_id)
-            query = query.where((view.c.score < score) | behind)
-        ordered = query.order_by(view.c.score.desc(), view.c.flag_id)
+        column, falling = direction(filters.sort, FLAG_SORTS)
+        keys = ((view.c[column], falling), (view.c.flag_id, False))
+        ordered = in_order(query, keys, filters.after)
         return ordered.limit(filters.limit).offset(filters.offset)
 
     def _passing(self, query: sa.Select[Any], filters: FlagFilter) -> sa.Select[Any]:
@@ -174,6 +183,16 @@ class Flags:
             find = sa.func.strpos if self._database.postgres else sa.func.instr
             query = query.where(find(";" + view.c.metrics + ";", f";{filters.metric};") > 0)
         return query
+
+
+def _of_month(
+    query: sa.Select[Any], month: str, user: str | None, cohort: str | None
+) -> sa.Select[Any]:
+    view = user_months_current
+    query = query.where(view.c.month == month)
+    if user is not None:
+        query = query.where(view.c.user_id == user)
+    return query if cohort is None else query.where(view.c.cohort == cohort)
 
 
 def _arrow_type(name: str) -> pa.DataType:

@@ -324,9 +324,12 @@ class Ledger:
         month: str | None = None,
         states: Sequence[str] | None = None,
         limit: int | None = None,
+        before: int | None = None,
     ) -> list[Run]:
-        """Runs, the newest first; None does not filter."""
+        """Runs, the newest first, only those before a number; None does not filter."""
         query = sa.select(runs).order_by(runs.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(runs.c.id < before)
         if job is not None:
             query = query.where(runs.c.job == job)
         if month is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import difflib
 import hashlib
 import io
 import json
-from dataclasses import asdict, replace
+import math
 from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException, Request, Response
@@ -16,14 +17,15 @@ from anomaly.exceptions import UsageError
 from anomaly.formats import WRITERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
-    from anomaly.ports import FlagFilter, FlagRow
+    from anomaly.ports import SortKind
 
 JSON = "application/json"
 LONGEST_CURSOR = 2_000  # characters
+Place = tuple[Any, ...]
 
 
 def accepted(header: str) -> str:
@@ -57,6 +59,13 @@ def body(request: Request, kind: str, content: bytes, headers: dict[str, str]) -
     return Response(content, media_type=kind, headers=headers)
 
 
+def records(
+    request: Request, found: Sequence[Mapping[str, Any]], headers: dict[str, str]
+) -> Response:
+    """Records as JSON, with a tag."""
+    return body(request, JSON, json.dumps(found).encode(), headers)
+
+
 def written(table: pa.Table, kind: str) -> bytes:
     """A table in this form."""
     file = io.BytesIO()
@@ -64,38 +73,65 @@ def written(table: pa.Table, kind: str) -> bytes:
     return file.getvalue()
 
 
-def after(filters: FlagFilter, cursor: str | None) -> FlagFilter:
-    """The filter of the page that a cursor leads to.
+def sorts(known: Mapping[str, SortKind]) -> str:
+    """The pattern of a `sort` parameter: a column's name, or `-` and its name."""
+    return f"^-?({'|'.join(known)})$"
 
+
+def place(cursor: str | None, asked: Mapping[str, Any], kinds: Sequence[SortKind]) -> Place | None:
+    """Where the page before ended: the values by which its last row is known. None: at the beginning.
+
+    Args: asked: what is filtered, and how it is sorted. kinds: of the values.
     Raises: UsageError for a cursor that this list did not give.
     """
     if cursor is None:
-        return filters
+        return None
     try:
         text = base64.urlsafe_b64decode(cursor[:LONGEST_CURSOR].encode("ascii"))
-        score, flag_id, digest = json.loads(text)
-        place = float(score), str(flag_id)
+        digest, *values = json.loads(text)
+        found = tuple(_value(value, kind) for value, kind in zip(values, kinds, strict=True))
     except (ValueError, TypeError, RecursionError) as error:
         raise UsageError(
             "cursor: is none that this list gave. Follow the link of the page before, or leave it out."
         ) from error
-    if digest != _digest(filters):
+    if digest != _digest(asked):
         raise UsageError(
             "cursor: belongs to another filter. Ask for the first page of this one, without a cursor."
         )
-    return replace(filters, after=place)
+    return found
 
 
-def cursor_behind(filters: FlagFilter, rows: Sequence[FlagRow]) -> str:
-    """What leads to the page behind these rows."""
-    last = rows[-1].flag
-    text = json.dumps([last.score, last.flag_id, _digest(filters)])
-    return base64.urlsafe_b64encode(text.encode()).decode()
+def cursor_behind(asked: Mapping[str, Any], values: Place) -> str:
+    """What leads to the page behind the row with these values."""
+    plain = [value.isoformat() if isinstance(value, dt.datetime) else value for value in values]
+    return base64.urlsafe_b64encode(json.dumps([_digest(asked), *plain]).encode()).decode()
 
 
-def _digest(filters: FlagFilter) -> str:
+def following(request: Request, asked: Mapping[str, Any], values: Place) -> str:
+    """The Link header that leads to the page behind the row with these values."""
+    target = request.url.remove_query_params(["offset", "cursor"])
+    link = target.include_query_params(cursor=cursor_behind(asked, values))
+    return f'<{link.path}?{link.query}>; rel="next"'
+
+
+def _value(value: Any, kind: SortKind) -> float | str | dt.datetime:
+    """A value of a cursor as the database compares it.
+
+    Raises: ValueError, TypeError.
+    """
+    if kind == "number":
+        if isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError("no number")
+        number: float = value
+        return number
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError("no text")
+    value.encode()
+    return value if kind == "text" else dt.datetime.fromisoformat(value).astimezone(dt.UTC)
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
     """What is filtered, whatever the page and its size."""
-    asked: dict[str, Any] = {**asdict(filters), "limit": None, "offset": 0, "after": None}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from anomaly.calibration_report import DEPTHS, WITHIN
 from anomaly.heatmap import WEEKS
 from anomaly.months import zone
-from anomaly.records import FLAG_COLUMNS, SEVERITIES, Band, Flag
+from anomaly.ports import UNKNOWN
+from anomaly.records import FLAG_COLUMNS, SEVERITIES, Band, Flag, UserMonth
 from anomaly.web import words
 
 if TYPE_CHECKING:
@@ -356,6 +358,19 @@ def user_record(row: UserMonthRow) -> dict[str, Any]:
     """A user's month as the API gives it."""
     fields = {name: _plain(value) for name, value in asdict(row.user_month).items()}
     return {"month": row.month, "rank": row.rank, **fields}
+
+
+def user_table(records: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Users' months as the API gives them, as a table."""
+    names = ("month", "rank", *(field.name for field in fields(UserMonth)))
+    return pa.table({name: [record[name] for record in records] for name in names})
+
+
+def place_of_user(row: UserMonthRow, column: str) -> tuple[int, float | str, str]:
+    """By what a user's month is known in a list that is sorted by this column."""
+    holder = row if column == "rank" else row.user_month
+    value = getattr(holder, column)
+    return int(row.rank is None), UNKNOWN if value is None else value, row.user_month.user_id
 
 
 def run_record(run: RunRow) -> dict[str, Any]:

@@ -33,6 +33,11 @@ SUPPRESSED = typer.Option(
     None, "--suppressed/--no-suppressed", help="Only those quieted by a suppression; without them."
 )
 LIMIT = typer.Option(None, "--limit", min=1, help="At most so many, the highest scores.")
+SORT = typer.Option(
+    "-score",
+    "--sort",
+    help="score, start, end, user_id, kind, metrics, p_value; - for the highest first.",
+)
 OUT = typer.Option(None, "--out", help="Write to this file instead of standard output.")
 
 
@@ -69,12 +74,13 @@ def list_flags(
     assignee: str | None = ASSIGNEE,
     suppressed: bool | None = SUPPRESSED,
     limit: int | None = LIMIT,
+    sort: str = SORT,
     form: Format = typer.Option(Format.table, "--format", help="How to write them."),
     out: Path | None = OUT,
 ) -> None:
-    """Flags, the highest score first."""
+    """Flags, the highest score first unless sorted otherwise."""
     filters = filters_of(
-        month, user, metric, severity, status, limit, kind, label, assignee, suppressed
+        month, user, metric, severity, status, limit, kind, label, assignee, suppressed, sort
     )
     shell = shell_of(context)
     flags = shell.services().store.flags
@@ -205,14 +211,19 @@ def list_users(
     context: typer.Context,
     month: str = typer.Option(..., "--month", help="2026-10."),
     limit: int | None = LIMIT,
+    sort: str = typer.Option(
+        "rank",
+        "--sort",
+        help="rank, score, risk, flags, confidence, user_id, cohort; - for the highest first.",
+    ),
     form: Format = typer.Option(Format.table, "--format", help="How to write them."),
     out: Path | None = OUT,
 ) -> None:
-    """Users by how far the month was from normal, then those not scored, with the reason."""
+    """Users by how far the month was from normal unless sorted otherwise, then those not scored, with the reason."""
     from anomaly.months import Month
 
     shell = shell_of(context)
-    rows = shell.services().store.flags.user_months(str(Month.parse(month)))[:limit]
+    rows = shell.services().store.flags.user_months(str(Month.parse(month)), limit=limit, sort=sort)
     columns = (
         "rank", "user_id", "cohort", "score", "flags", "worst_at", "metrics", "self_percentile",
         "peer_percentile", "all_percentile", "peer_count", "confidence", "skipped", "risk",
@@ -289,6 +300,7 @@ def filters_of(
     label: str | None = None,
     assignee: str | None = None,
     suppressed: bool | None = None,
+    sort: str = "-score",
 ) -> FlagFilter:
     """The filters, checked.
 
@@ -310,6 +322,7 @@ def filters_of(
         assignee=assignee,
         suppressed=suppressed,
         limit=limit,
+        sort=sort,
     )
 
 

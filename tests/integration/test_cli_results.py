@@ -443,7 +443,7 @@ def test_users_and_calendars_are_imported(database, capsys):
     Path("days.csv").write_text("kind,start,end,user_id,name\nholiday,2026-03-03,2026-03-04,,Day\n")
     text = out_of(capsys, "import", "--users", "users.csv", "--calendar", "days.csv")
     assert "users.csv: 2 users" in text
-    assert "days.csv: 1 events" in text
+    assert "days.csv: 1 event, 1 new" in text
     assert database.store.users.read()[0].timezone == "Europe/Berlin"
 
 
