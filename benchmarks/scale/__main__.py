@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from sqlalchemy.engine import make_url
 
 from benchmarks.scale import made, world
 from benchmarks.scale.measure import MIB, Cost, cpu_of, run, table
@@ -42,7 +43,7 @@ MERELY = (
     "[pq.ParquetFile(file).read(use_threads=False) for file in sys.argv[1:]]; print(time.process_time() - began)"
 )
 BY_ADBC = (
-    "import time, sys, adbc_driver_postgresql.dbapi as adbc; cursor = adbc.connect(sys.argv[1]).cursor(); "
+    "import time, sys, adbc_driver_{0}.dbapi as adbc; cursor = adbc.connect(sys.argv[1]).cursor(); "
     "began = time.process_time(); cursor.execute('SELECT user_id, metric, observed_at, value FROM observations "
     "WHERE observed_at >= ' + sys.argv[2]); cursor.fetch_arrow_table(); print(time.process_time() - began)"
 )
@@ -72,7 +73,9 @@ def grow(folder: Path, users: int) -> None:
     services.store.close()
 
 
-def month(sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, workers: int) -> None:
+def month(
+    sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, workers: int, python: str
+) -> None:
     """Whole months, from rows to published flags, without training: one model and its states for all."""
     learnt = world.lay(folder / "learnt", url=url, steps=steps, workers=workers)
     run([*learnt.command, "db", "upgrade"], learnt.folder)
@@ -90,7 +93,7 @@ def month(sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, wo
         if url is not None:
             rows = laid.folder / "rows" / f"month={world.MONTH}"
             run([*laid.command, "import", str(rows)], laid.folder)
-        merely = stock(laid, url)
+        merely = stock(laid, url, python)
         cost = run([*laid.command, "run", "--month", str(world.MONTH), "--no-train"], laid.folder)
         lines.append(line_of(laid, cost, merely, bytes_before))
         print(*lines[-1], sep="; ", file=sys.stderr, flush=True)
@@ -107,17 +110,19 @@ def month(sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, wo
     )
 
 
-def stock(laid: world.World, url: str | None) -> float:
+def stock(laid: world.World, url: str | None, python: str) -> float:
     """Processor seconds in which a stock reader makes Arrow of the month's rows: pyarrow for Parquet, ADBC
-    for PostgreSQL. NaN where there is none.
+    for databases.
     """
     if url is None:
-        command = [MERELY, *map(str, laid.files)]
-    elif url.startswith("postgresql"):
-        command = [BY_ADBC, url, f"'{world.MONTH.start('UTC').isoformat()}'"]
+        command = [sys.executable, "-c", MERELY, *map(str, laid.files)]
     else:
-        return float("nan")
-    found = [run([sys.executable, "-c", *command], laid.folder) for _ in range(3)]
+        address = make_url(url)
+        kind = address.get_backend_name()
+        where = address.database if kind == "sqlite" else url
+        begin = world.MONTH.start("UTC").strftime("'%Y-%m-%d %H:%M:%S'")
+        command = [python, "-c", BY_ADBC.format(kind), str(where), begin]
+    found = [run(command, laid.folder) for _ in range(3)]
     return min(float(cost.said.split()[-1]) for cost in found)
 
 
@@ -296,7 +301,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "network" in wanted:
             network(quick=given.quick)
         if "month" in wanted:
-            month(sizes, folder, url=given.url, steps=steps, workers=given.workers)
+            month(
+                sizes,
+                folder,
+                url=given.url,
+                steps=steps,
+                workers=given.workers,
+                python=given.python,
+            )
         if "training" in wanted:
             training((20, 40) if given.quick else (50, 100, 200, 400), steps)
         if "peers" in wanted:
