@@ -105,22 +105,27 @@ class ModelLine:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a chart: its place and height in percent of the chart, and what it says."""
+    """One bar of a chart: its place and height in percent of the chart, and what it says.
+
+    top: from the chart's upper edge. A figure below zero hangs from the line of zero.
+    """
 
     label: str
     value: str
     left: float
     width: float
+    top: float
     height: float
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Bars of one figure over time."""
+    """Bars of one figure over time. zero: where its line is, in percent from the upper edge."""
 
     title: str
     note: str
     bars: Sequence[Bar]
+    zero: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +284,10 @@ def _attention(
             found.append((f"job {job}", f"{last.state}: {note}."))
     found += [(f"run {each.run.id}", each.silent) for each in going if each.silent]
     found += [
-        (each.name, f"its newest row is {each.age} old. Look at the system that writes it.")
+        (
+            f"source {each.name}",
+            f"its newest row is {each.age} old. Look at the system that writes it.",
+        )
         for each in sources
         if each.stale
     ]
@@ -365,7 +373,7 @@ def _charts(facts: Facts, months: Sequence[MonthCell]) -> list[Chart]:
             _figures(trained, "calibration_error"),
         ),
     ]
-    return [Chart(title, note, _bars(points)) for title, note, points in charts if points]
+    return [chart_of(title, note, points) for title, note, points in charts if points]
 
 
 def _figures(models: Iterable[ModelRow], name: str) -> list[tuple[str, float]]:
@@ -373,14 +381,20 @@ def _figures(models: Iterable[ModelRow], name: str) -> list[tuple[str, float]]:
     return [(label, value) for label, value in pairs if value is not None]
 
 
-def _bars(points: Sequence[tuple[str, float]]) -> list[Bar]:
-    """Bars from zero; figures may be negative (a loss in nats), then they hang from it."""
-    top = max((abs(value) for _, value in points), default=0.0) or 1.0
+def chart_of(title: str, note: str, points: Sequence[tuple[str, float]]) -> Chart:
+    """Bars from zero up; those of figures below it (a loss in nats) hang from its line."""
+    highest = max(0.0, *(value for _, value in points))
+    lowest = min(0.0, *(value for _, value in points))
+    percent = 100 / ((highest - lowest) or 1.0)
     slot = 100 / max(len(points), 6)
-    return [
-        Bar(label, words.number(round(value, 3)), place * slot, slot * 0.7, 100 * abs(value) / top)
+    bars = [
+        Bar(
+            label, words.number(round(value, 3)), place * slot, slot * 0.7,
+            percent * (highest - max(value, 0.0)), percent * abs(value),
+        )
         for place, (label, value) in enumerate(points)
-    ]
+    ]  # fmt: skip
+    return Chart(title, note, bars, percent * highest)
 
 
 def skipped_of(run: RunRow) -> list[tuple[str, int]]:

@@ -35,9 +35,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Let a folder in the nav stand for all its pages, by name, and load nothing from elsewhere."""
     config.extra["polyfills"] = ["assets/worker.js"]  # in place of the offline plugin's
     folder = Path(config.docs_dir)
-    named = set(re.findall(r"[\w/-]+\.md", str(config.nav)))
-    others = sorted(path.name for path in folder.glob("*.md") if path.name not in named)
-    config.nav = [_expanded(entry, folder, others) for entry in config.nav or []]
+    config.nav = [_expanded(entry, folder) for entry in config.nav or []]
     return config
 
 
@@ -54,13 +52,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def _expanded(entry: Any, folder: Path, others: list[str]) -> Any:
+def _expanded(entry: Any, folder: Path) -> Any:
     if isinstance(entry, dict):
-        return {title: _expanded(below, folder, others) for title, below in entry.items()}
+        return {title: _expanded(below, folder) for title, below in entry.items()}
     if isinstance(entry, list):
-        return [below for each in entry for below in _listed(_expanded(each, folder, others))]
-    if entry == "*":
-        return others
+        return [below for each in entry for below in _listed(_expanded(each, folder))]
     if entry.endswith("/"):
         return sorted(path.relative_to(folder).as_posix() for path in (folder / entry).glob("*.md"))
     return entry

@@ -81,7 +81,8 @@ def test_it_is_read_and_searched_from_a_folder(site, page):
     assert not [address for address in asked if not address.startswith("file:")]
 
 
-def test_a_page_that_nobody_leads_to_is_refused(repository, tmp_path):
+@pytest.mark.parametrize("place", ["forgotten.md", "drawer/forgotten.md"])
+def test_a_page_that_nobody_leads_to_is_refused(repository, tmp_path, place):
     for name in ("docs", "mkdocs.yml", "CONTRIBUTING.md", "CHANGELOG.md"):
         (tmp_path / name).symlink_to(repository / name)
     (tmp_path / "docs").unlink()
@@ -89,7 +90,7 @@ def test_a_page_that_nobody_leads_to_is_refused(repository, tmp_path):
     for entry in (repository / "docs").iterdir():
         (tmp_path / "docs" / entry.name).symlink_to(entry)
     (tmp_path / "docs" / "drawer").mkdir()
-    (tmp_path / "docs" / "drawer" / "forgotten.md").write_text("# Forgotten\n")
+    (tmp_path / "docs" / place).write_text("# Forgotten\n")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--site-dir", tmp_path / "site"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
