@@ -536,6 +536,35 @@ class LateReader(Protocol):
         ...
 
 
+class EventRow(Protocol):
+    """An event of the calendar."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def start(self) -> dt.datetime: ...
+    @property
+    def end(self) -> dt.datetime: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def cohort(self) -> str | None: ...
+    @property
+    def whom(self) -> str: ...
+
+
+class EventReader(Protocol):
+    """The calendar."""
+
+    def read(
+        self, start: dt.datetime | None = None, end: dt.datetime | None = None
+    ) -> Sequence[EventRow]:
+        """Events that share time with [start, end), by time."""
+        ...
+
+
 class ChangeReader(Protocol):
     """What scoring closed months again made different."""
 
@@ -762,6 +791,8 @@ class WebStore(Protocol):
     def late(self) -> LateReader: ...
     @property
     def changes(self) -> ChangeReader: ...
+    @property
+    def events(self) -> EventReader: ...
 
     def check(self) -> None:
         """Raises: SourceError if the database is away or has another version's schema."""

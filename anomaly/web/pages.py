@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,7 @@ FLAGS = 25
 MEMBERS = 50  # of a peer group, on one page
 MONTHS = 240  # offered to choose from: twenty years
 SUPPRESSED = {"no": False, "only": True}  # as the filter's form says it
+AROUND = dt.timedelta(days=3)  # of a flag, in which the calendar is told
 PLOTS = 4  # drawn on a user's page; further flags are linked
 
 Page = Annotated[int, Query(ge=1, le=1_000_000)]
@@ -195,8 +197,13 @@ def _user(
     here = [row for row in flags if row.month == wanted]
     run = next((run for run in runs if run.month == wanted), None)
     metrics, shown = _map(store, renderer.settings, user_id, wanted, run, metric, here)
+    month_start, month_end = (
+        edge(renderer.timezone) for edge in (Month.parse(wanted).start, Month.parse(wanted).end)
+    )
+    cohort = rows[0].user_month.cohort if rows else None
     return renderer.page(
         "user.html",
+        events=views.events_of(store.events.read(month_start, month_end), user_id, cohort),
         user_id=user_id,
         month=wanted,
         row=rows[0] if rows else None,
@@ -260,8 +267,11 @@ def _flag(store: WebStore, renderer: Renderer, flag_id: str) -> HTMLResponse:
     user_months = store.flags.user_months(row.month, row.flag.user_id)
     siblings = store.flags.select(FlagFilter(row.month, user=row.flag.user_id))
     before, after = store.flags.neighbours(row)
+    around = store.events.read(row.flag.start - AROUND, row.flag.end + AROUND)
+    cohort = user_months[0].user_month.cohort if user_months else None
     return renderer.page(
         "flag.html",
+        events=views.events_of(around, row.flag.user_id, cohort),
         row=row,
         flag=row.flag,
         plot=_plot(store, renderer, row),

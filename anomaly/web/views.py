@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from anomaly.ports import (
         ChangeRow,
         ConsequenceRow,
+        EventRow,
         FlagRow,
         RunRow,
         SaidRow,
@@ -358,6 +359,15 @@ def user_record(row: UserMonthRow) -> dict[str, Any]:
     """A user's month as the API gives it."""
     fields = {name: _plain(value) for name, value in asdict(row.user_month).items()}
     return {"month": row.month, "rank": row.rank, **fields}
+
+
+def events_of(found: Sequence[EventRow], user_id: str, cohort: str | None) -> list[EventRow]:
+    """Those of the calendar's events that concern a user."""
+    return [
+        event
+        for event in found
+        if event.user_id == user_id or (event.user_id is None and event.cohort in (None, cohort))
+    ]
 
 
 def user_table(records: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -39,6 +39,12 @@ STATE_MEANINGS = {
     "missed": "was missed and will be made up",
     "superseded": "was replaced by a later run",
 }
+EVENTS = {
+    "leave": "leave: a free day, compared with other free days",
+    "holiday": "holiday: a free day, compared with other free days",
+    "payday": "pay-day: expected to be like the end of a month",
+    "announced": "announced: not judged while it lasts",
+}
 SKIPS = {
     "no_rows": "no rows in this month",
     "too_short": "too little history to know what is normal",
