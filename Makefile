@@ -43,10 +43,10 @@ faults: env system ## strike it hard and count: kills, takeovers, database fault
 test-lowest: env ## run the unit tests with the lowest versions that pyproject.toml allows
 	@rm -rf .venv/lowest && $(BIN)/uv venv --quiet --python $(BIN)/python .venv/lowest
 	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct --group test -e '.[mysql]'
-	.venv/lowest/bin/python -m pytest -m quick -q tests/unit $(ARGS)
+	.venv/lowest/bin/python -m pytest -q tests/unit $(ARGS)
 
-quick: env ## run the unit tests, in under a minute
-	$(BIN)/pytest -m quick -q tests/unit $(ARGS)
+quick: env ## run the unit tests that train no network, in under a minute
+	$(BIN)/pytest -m quick -q -n $(WORKERS) tests/unit $(ARGS)
 
 # Of no use to a scan for secrets: digests, pictures, data. Example addresses and names of mounted secrets are none.
 NO_SECRETS := ':!*.lock' ':!*.png' ':!*.svg' ':!*.gz' ':!tests/upgrades'

@@ -19,8 +19,9 @@ pytest_plugins = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in tests/unit as quick."""
+    """Mark as quick what lies in tests/unit and is not said to take long."""
     unit = Path(__file__).parent / "unit"
     for item in items:
-        if item.path.is_relative_to(unit):
+        lasting = {mark.name for mark in item.iter_markers()} & {"slow", "long"}
+        if item.path.is_relative_to(unit) and not lasting:
             item.add_marker("quick")

@@ -13,6 +13,8 @@ from anomaly.detector import Detection
 from anomaly.exceptions import DataError
 from anomaly.settings import Settings
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 START = pd.Timestamp("2026-01-05", tz="UTC")  # a Monday
 CUT = START + pd.Timedelta(days=28)
 FLAGS_PER_USER = 5  # of ten working days, where something did happen to everybody

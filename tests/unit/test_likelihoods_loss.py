@@ -14,6 +14,8 @@ from anomaly.networks.loss import negative_log_likelihood
 from anomaly.networks.training import TrainingData
 from anomaly.twin import TwinForecast
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 KIND_OF = {name: kind for kind, names in BY_KIND.items() for name in names}
 SHAPE = (3, 40, 2)
 

@@ -11,6 +11,8 @@ from anomaly.exceptions import ModelError
 from anomaly.likelihoods.forecast import Families
 from anomaly.model import JSON_FILE, Model
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 
 def test_a_model_carries_its_families_and_what_they_were_chosen_by(small_model):
     families = Families(("hurdle-student", "hurdle-negative-binomial"), (0.819, 1.0))

@@ -11,6 +11,8 @@ import pytest
 from anomaly.exceptions import ModelError
 from anomaly.model import ARRAYS_FILE, FORMAT, JSON_FILE, ONNX_FILE, Model
 
+pytestmark = pytest.mark.slow  # it trains a network
+
 
 @pytest.fixture(scope="module")
 def files(small_model):

@@ -16,6 +16,8 @@ from anomaly.networks.runtime import Network
 from anomaly.networks.spec import NetworkSpec
 from anomaly.settings import ModelSettings
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 METRICS = 2
 CELLS = ("lstm", "gru", "rnn", "feedforward")
 

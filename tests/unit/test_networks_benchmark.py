@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 ROOT = Path(__file__).parents[2]
 
 

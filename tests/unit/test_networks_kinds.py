@@ -19,6 +19,8 @@ from anomaly.reading import free_run, read_with
 from anomaly.settings import ModelSettings
 from tests.fixtures.behaviour import SPECS, UTC, hourly_panel, small_settings
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 METRICS, DAY = 2, 6
 CELLS = ("lstm", "gru", "rnn", "feedforward")
 OBJECTIVES = ("forecast", "reconstruct", "both")

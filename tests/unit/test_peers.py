@@ -10,6 +10,8 @@ from anomaly.peers import EVERYONE, Peering, Placed
 from tests.factories import HOURS, band, flag
 from tests.fixtures.behaviour import UTC
 
+pytestmark = pytest.mark.slow  # it trains networks
+
 
 def of_the_month(user, metric):
     """A flag that reaches over the whole month."""

@@ -11,6 +11,8 @@ from anomaly.scanning import chunk_deviations
 from anomaly.settings import ScanSettings
 from tests.fixtures.behaviour import SPECS, UTC, hourly_panel, score_after, small_settings
 
+pytestmark = pytest.mark.slow  # it scores months
+
 
 def fitted(history: Panel, **switches) -> engine.Model:
     settings = small_settings(cell="none").model_copy(update={"scan": ScanSettings(**switches)})

@@ -17,6 +17,8 @@ from anomaly.shapes import (
     scan_courses,
 )
 
+pytestmark = pytest.mark.slow  # it scores months
+
 DAY = 96  # steps in a round
 
 

@@ -11,6 +11,8 @@ from anomaly.simulation import judge, make_world
 from anomaly.simulation.incidents import LARGEST, MACHINES, PEOPLE, SMALLEST
 from anomaly.simulation.roles import METRICS, ROLES
 
+pytestmark = pytest.mark.slow  # it makes worlds
+
 START, END = pd.Timestamp("2026-01-01", tz="UTC"), pd.Timestamp("2026-05-01", tz="UTC")
 LAST_MONTH = pd.Timestamp("2026-04-01", tz="UTC")
 KEY = ["user_id", "metric", "observed_at"]

@@ -10,6 +10,8 @@ from anomaly.networks.spec import refuse_unserved
 from anomaly.settings import ModelSettings
 from tests.fixtures.behaviour import SPECS, UTC, score_after, small_settings
 
+pytestmark = pytest.mark.slow  # it fits models
+
 
 @pytest.fixture(scope="module")
 def twin_model(history):
