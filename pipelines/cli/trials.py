@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -36,10 +37,14 @@ def selftest(
     seed: int = SEED,
     incidents: int = INCIDENTS,
     form: Format = FORM,
+    page: Path | None = typer.Option(
+        None, "--page", help="Write a plot of it too, as an HTML page of its own."
+    ),
 ) -> None:
     """Plant known anomalies in a copy of real history and say which were found. Changes nothing."""
     from anomaly.months import Month
     from pipelines.jobs.selftest import selftest as put_to_test
+    from pipelines.jobs.selftest_page import as_page
 
     refuse_parquet("selftest", form)
     shell = shell_of(context)
@@ -51,11 +56,16 @@ def selftest(
     else:
         write_frame(verdict.by("kind", "size"), form)
     tell = shell.say if form is Format.table else shell.note
-    for line in remarks(verdict):
-        tell(line)
+    said = remarks(verdict)
     threshold = services.settings.threshold
     if threshold.kind in {None, "budget"}:
-        tell(f"the budget is {threshold.false_flags_per_1000_user_months:g}")
+        said.append(f"the budget is {threshold.false_flags_per_1000_user_months:g}")
+    for line in said:
+        tell(line)
+    if page is not None:
+        text = as_page(Month.parse(month), verdict, said)
+        output.whole_file(page, lambda file: file.write(text.encode()))
+        shell.note(f"Written: {page}")
 
 
 def show_found(shell: Shell, title: str, verdict: Verdict) -> None:

@@ -50,12 +50,13 @@ border-bottom:1px solid #8884}.long td{display:inline-block;border:0;padding:0 .
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, a sentence, and a table."""
+    """A heading, a sentence, and a table or a figure. figure: SVG, for the page alone."""
 
     title: str
     text: str
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
+    figure: str = ""
 
 
 def month_report(services: Services, month: Month) -> list[Section]:
@@ -111,6 +112,7 @@ def as_html(sections: Sequence[Section]) -> str:
         heading = "h1" if level == 0 else "h2"
         title = escape(section.title)
         body.append(f"<{heading}>{title}</{heading}><p>{escape(section.text)}</p>")
+        body.append(section.figure)
         if section.rows:
             head = "".join(f'<th scope="col">{escape(name)}</th>' for name in section.columns)
             rows = "".join(

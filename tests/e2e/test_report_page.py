@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import Page
 
 from pipelines.jobs.report import Section, as_html
+from pipelines.jobs.selftest_page import heat_map
 from tests.factories import NASTY_NAMES, month_of_flags
 
 WIDTHS = (1280, 390)
@@ -23,3 +24,17 @@ def test_nothing_of_it_is_wider_than_the_screen(page: Page, width: int):
     last = page.locator(".long td:last-child").first.bounding_box()
     assert last is not None
     assert last["x"] + last["width"] <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_self_tests_plot_fits_and_is_darker_where_more_was_found(page: Page, width: int):
+    cells = {("burst", 1.0): (0, 9), ("burst", 8.0): (7, 9), ("combination", 1.0): (3, 9)}
+    page.set_viewport_size({"width": width, "height": 900})
+    page.set_content(as_html([Section("2026-03", "", figure=heat_map(cells))]))
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.get_by_role("img", name="10 of 27 in all").is_visible()
+    assert page.locator("svg").get_by_text("7/9", exact=True).is_visible()
+    drawn = page.locator("svg rect").evaluate_all(
+        "all => all.map(one => [one.textContent, Number(one.getAttribute('fill').match(/(\\d+)%\\)/)[1])])"
+    )
+    assert [share for share, _ in sorted(drawn, key=lambda one: -one[1])] == ["0%", "33%", "78%"]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -153,3 +154,15 @@ def test_the_command_writes_csv_and_json(small, capfd):
     assert [row["kind"] for row in rows] == [record["kind"] for record in records]
     assert set(records[0]) == {"kind", "size", "planted", "found", "share", "median_rank"}
     assert run([*ARGUMENTS, "--format", "parquet"]) == 2
+
+
+def test_the_command_draws_a_page(small, capsys, tmp_path):
+    page = tmp_path / "selftest.html"
+    assert run([*ARGUMENTS, "--page", str(page)]) == 0
+    text = page.read_text()
+    table = capsys.readouterr().out
+    found = re.search(r"(\d+) of (\d+) found", table)
+    assert found is not None
+    assert f"Share found by kind and size: {found[1]} of {found[2]} in all" in text
+    assert "the budget is 20" in text
+    assert "<script" not in text
