@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LABEL, CELL, HEIGHT, GAP = 104, 74, 44, 3  # of the plot, in its own units
 FONT = "font-family='system-ui,sans-serif' font-size='14'"
-DARK = 0.55  # the share from which letters are white
+DARK = 0.7  # the share from which letters are white
 
 Cell = tuple[int, int]  # found, planted
 
