@@ -5,8 +5,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -224,4 +226,20 @@ def test_the_password_is_read_from_a_file(guarded_postgres_url, tmp_path):
     store = Store(engine)
     store.observations.write(ROWS, "test")
     assert sum(map(len, store.observations.read())) == len(ROWS)
+    store.close()
+
+
+def test_who_takes_an_ended_lease_ends_the_copy_of_a_frozen_holder(postgres_url, monkeypatch):
+    monkeypatch.setattr(engines, "FROZEN_SECONDS", 1)
+    store, ttl = opened(postgres_url), dt.timedelta(minutes=1)
+    assert store.lease.acquire("jobs", "one", ttl, T0).number == 1
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as frozen:
+        frozen.execute("SELECT token FROM leases FOR UPDATE")
+        frozen.execute("CREATE TEMPORARY TABLE staged (value double precision)")
+        copy = frozen.cursor().copy("COPY staged FROM STDIN")
+        copy.__enter__().write("1\n")
+        time.sleep(2)
+        assert store.lease.acquire("jobs", "two", ttl, T0 + 2 * ttl).number == 2
+        with pytest.raises(psycopg.OperationalError):
+            copy.__exit__(None, None, None)
     store.close()
