@@ -24,6 +24,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
+@pytest.mark.slow  # it runs pytest
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_cannot_run_is_listed_with_its_reason(suite: pytest.Pytester, workers: int) -> None:
     result = suite.runpytest("-n", str(workers))
@@ -31,6 +32,7 @@ def test_what_cannot_run_is_listed_with_its_reason(suite: pytest.Pytester, worke
     result.stdout.fnmatch_lines(["*not run on this machine*", "2 tests: no telescope. Buy one."])
 
 
+@pytest.mark.slow  # it runs pytest
 @pytest.mark.parametrize("workers", [0, 1])
 def test_in_ci_it_fails_the_run(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: int

@@ -13,6 +13,8 @@ from anomaly.reading import log_likelihood
 from anomaly.trial import Showing, better, choose, lay, trial_from
 from tests.fixtures.behaviour import SPECS, UTC, hourly_panel, score_after, small_settings
 
+pytestmark = pytest.mark.slow  # it fits models
+
 
 def showing(version: str, likelihood: float | None, found: int, planted: int = 10) -> Showing:
     cell = "none" if version.startswith("t") else "lstm"

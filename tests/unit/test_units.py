@@ -7,6 +7,8 @@ import pytest
 from anomaly import engine, units
 from tests.fixtures.behaviour import UTC, score_after
 
+pytestmark = pytest.mark.slow  # it scores months
+
 DAY = 24  # steps
 FILES = 0  # of METRICS
 
