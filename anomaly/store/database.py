@@ -12,8 +12,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from anomaly.store.engine import WRITES
-from anomaly.store.faults import explain, is_transient
+from anomaly.store.engine import WRITES, end_frozen
+from anomaly.store.faults import explain, is_transient, waited_for_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,8 +94,13 @@ class Database:
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         def attempt() -> T:
-            with engine.begin() as connection:
-                return work(connection)
+            try:
+                with engine.begin() as connection:
+                    return work(connection)
+            except Exception as error:
+                if waited_for_lock(error):
+                    end_frozen(engine)
+                raise
 
         with self.guarded():
             return self._retrying.copy()(attempt)

@@ -22,6 +22,9 @@ BUSY_SECONDS = 5.0  # how long SQLite itself waits for another process's write
 CONNECT_SECONDS = 10
 # PostgreSQL ends a transaction whose client is silent for so long: one that is frozen while it
 # writes would keep the rows it has locked, the lease's above all, from whoever takes its work over.
+# Nobody waits longer for a lock: that time limit does not hold while a client copies rows, nor after
+# many statements that were sent at once, so whoever waited ends what is frozen (`end_frozen`) and tries
+# again.
 FROZEN_SECONDS = 30
 CACHE_KIB = 65_536  # SQLite's page cache; bulk writes into a sorted table are twice as fast with it
 
@@ -102,6 +105,21 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _begin_postgres(connection: Connection) -> None:
     if connection.get_execution_options().get(WRITES, False):
-        connection.exec_driver_sql(
-            f"SET LOCAL idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'"
-        )
+        for limit in ("idle_in_transaction_session_timeout", "lock_timeout"):
+            connection.exec_driver_sql(f"SET LOCAL {limit} = '{FROZEN_SECONDS}s'")
+
+
+def end_frozen(engine: Engine) -> None:
+    """End this product's transactions that write to a database of PostgreSQL's and whose client has been
+    silent for FROZEN_SECONDS.
+    """
+    ended = sa.text("""
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database()
+          AND application_name = current_setting('application_name')
+          AND state <> 'idle' AND wait_event_type = 'Client'
+          AND state_change < clock_timestamp() - make_interval(secs => :seconds)
+          AND pid IN (SELECT pid FROM pg_locks WHERE mode IN ('RowShareLock', 'RowExclusiveLock'))
+    """)
+    with engine.begin() as connection:
+        connection.execute(ended, {"seconds": FROZEN_SECONDS})

@@ -41,6 +41,7 @@ _SQLITE = {
     sqlite3.SQLITE_IOERR: "cannot be read or written. Check its disk",
     sqlite3.SQLITE_TOOBIG: "refused a value that is too large for it",
 }
+_LOCKED = "55P03"
 # PostgreSQL's classes and codes, https://www.postgresql.org/docs/current/errcodes-appendix.html;
 # the longest beginning that matches counts.
 _POSTGRES = {
@@ -56,7 +57,7 @@ _POSTGRES = {
     "42703": NO_TABLE,
     "53": "has run out of memory or connections. Try again later",
     "53100": FULL,
-    "55P03": BUSY,
+    _LOCKED: BUSY,
     "57": AWAY,
     "57014": "stopped a statement that took longer than it allows",
 }
@@ -76,6 +77,11 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, PoolTimeoutError) or (
         isinstance(error, Exception) and _meaning(_driver_error(error)) in _TRANSIENT
     )
+
+
+def waited_for_lock(error: Exception) -> bool:
+    """Whether PostgreSQL gave up waiting for what another transaction has locked."""
+    return getattr(_driver_error(error), "sqlstate", None) == _LOCKED
 
 
 def explain(error: Exception, url: URL) -> AnomalyError:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from anomaly.exceptions import BusyError
-from anomaly.store import engine as engines
 from anomaly.store.entities import Lease, Token
 from anomaly.store.tables import leases
 
@@ -19,18 +18,6 @@ if TYPE_CHECKING:
 
 LEADER = "scheduler"  # the lease of the scheduler that fires
 LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-# A client that is frozen while it copies rows is waited for without end: no time limit of PostgreSQL's
-# holds there. Who takes an ended lease ends the transactions that keep it so.
-_END_FROZEN = sa.text("""
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE EXISTS (SELECT FROM leases WHERE name = :name AND expires_at <= :now)
-      AND datname = current_database() AND pid <> pg_backend_pid()
-      AND state <> 'idle' AND wait_event_type = 'Client'
-      AND state_change < clock_timestamp() - make_interval(secs => :seconds)
-      AND pid IN (SELECT pid FROM pg_locks
-                  WHERE relation = CAST('leases' AS regclass)
-                    AND mode IN ('RowShareLock', 'RowExclusiveLock'))
-""")
 
 
 class Leases:
@@ -42,7 +29,6 @@ class Leases:
     def acquire(self, name: str, holder: str, ttl: dt.timedelta, now: dt.datetime) -> Token | None:
         """Take a lease that is free or has run out.
 
-        Ends transactions of PostgreSQL's that hold an ended lease while their client is silent.
         Returns: a token greater than all before it, or None while another holds the lease.
         """
         insert = self._database.insert(leases).values(
@@ -57,14 +43,7 @@ class Leases:
             },
             where=leases.c.expires_at <= now,
         ).returning(leases.c.token)
-
-        def work(connection: Connection) -> int | None:
-            if self._database.postgres:
-                frozen = {"name": name, "now": now, "seconds": engines.FROZEN_SECONDS}
-                connection.execute(_END_FROZEN, frozen)
-            return connection.execute(taken).scalar_one_or_none()
-
-        number = self._database.write(work)
+        number = self._database.write(lambda c: c.execute(taken).scalar_one_or_none())
         return None if number is None else Token(name, number)
 
     def renew(

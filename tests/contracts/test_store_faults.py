@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 
 import psycopg
@@ -229,17 +228,35 @@ def test_the_password_is_read_from_a_file(guarded_postgres_url, tmp_path):
     store.close()
 
 
-def test_who_takes_an_ended_lease_ends_the_copy_of_a_frozen_holder(postgres_url, monkeypatch):
+def copying(connection):
+    """In the middle of a copy."""
+    connection.execute("CREATE TEMPORARY TABLE staged (value double precision)")
+    connection.pgconn.exec_(b"COPY staged FROM STDIN")
+
+
+def having_sent_much(connection):
+    """After statements that were sent at once, when the server's limit on silence does not hold."""
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1s'")
+    connection.cursor().executemany("SELECT %s", [(1,), (2,)])
+
+
+@pytest.mark.parametrize("name", ["anomaly", "psql"])
+@pytest.mark.parametrize("frozen", [copying, having_sent_much])
+def test_who_waits_for_a_frozen_process_ends_its_transaction_and_nobody_elses(
+    postgres_url, monkeypatch, frozen, name
+):
     monkeypatch.setattr(engines, "FROZEN_SECONDS", 1)
-    store, ttl = opened(postgres_url), dt.timedelta(minutes=1)
+    opened(postgres_url).close()
+    store, ttl = Store(open_engine(postgres_url), retries=2), dt.timedelta(minutes=1)
     assert store.lease.acquire("jobs", "one", ttl, T0).number == 1
-    with psycopg.connect(postgres_url.replace("+psycopg", "")) as frozen:
-        frozen.execute("SELECT token FROM leases FOR UPDATE")
-        frozen.execute("CREATE TEMPORARY TABLE staged (value double precision)")
-        copy = frozen.cursor().copy("COPY staged FROM STDIN")
-        copy.__enter__().write("1\n")
-        time.sleep(2)
+    address = postgres_url.replace("+psycopg", "")
+    holder = psycopg.connect(address, application_name=name)
+    holder.execute("SELECT token FROM leases FOR UPDATE")
+    frozen(holder)
+    if name == "anomaly":
         assert store.lease.acquire("jobs", "two", ttl, T0 + 2 * ttl).number == 2
-        with pytest.raises(psycopg.OperationalError):
-            copy.__exit__(None, None, None)
+    else:
+        with pytest.raises(SourceError, match="is busy with another process's work"):
+            store.lease.acquire("jobs", "two", ttl, T0 + 2 * ttl)
+    holder.close()
     store.close()
