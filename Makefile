@@ -42,7 +42,7 @@ faults: env system ## strike it hard and count: kills, takeovers, database fault
 
 test-lowest: env ## run the unit tests with the lowest versions that pyproject.toml allows
 	@rm -rf .venv/lowest && $(BIN)/uv venv --quiet --python $(BIN)/python .venv/lowest
-	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct --group test -e '.[mysql]'
+	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct --group test --group bench -e '.[mysql]'
 	.venv/lowest/bin/python -m pytest -q tests/unit $(ARGS)
 
 quick: env ## run the unit tests that train no network, in under a minute
