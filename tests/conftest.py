@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures.receivers",
     "tests.fixtures.surroundings",
     "tests.fixtures.behaviour",
+    "tests.fixtures.closing",
 ]
 
 

@@ -1,7 +1,6 @@
 """Events that are announced after the fact: closed months are judged anew, for those they concern."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -15,37 +14,16 @@ from pipelines.jobs.events import enter, rejudge, withdraw
 from pipelines.jobs.month import run_month
 from pipelines.jobs.people import import_calendar
 from pipelines.jobs.scope import Options
-from tests.fixtures.closing import APRIL, HOUR, MARCH, NOW, with_closed_months
-from tests.fixtures.jobs import Clock, at, exported, make_services
+from tests.fixtures.closing import APRIL, MARCH
+from tests.fixtures.jobs import at, exported
 
 PEAK = at("2026-03-12T00:00"), at("2026-03-13T00:00")
 RELEASE = EventRow("announced", *PEAK, "Release")
 
 
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory):
-    """A folder with a database in which two months are closed."""
-    folder = tmp_path_factory.mktemp("closed")
-    with_closed_months(make_services(f"sqlite:///{folder}/anomaly.db", folder, Clock(NOW))).close()
-    return folder
-
-
 @pytest.fixture
-def services(closed, tmp_path):
-    shutil.copytree(closed, tmp_path, dirs_exist_ok=True)
-    return make_services(f"sqlite:///{tmp_path}/anomaly.db", tmp_path, Clock(NOW + HOUR))
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def any_services(request, tmp_path):
-    if request.param == "sqlite":
-        yield request.getfixturevalue("services")
-        return
-    made = make_services(request.getfixturevalue("postgres_url"), tmp_path, Clock(NOW))
-    with_closed_months(made)
-    made.clock.sleep(3_600)
-    yield made
-    made.store.close()
+def services(closing):
+    return closing
 
 
 def announce(services, *events):
@@ -59,8 +37,8 @@ def flagged(services, month="2026-03"):
     return {row["user_id"] for row in exported(services, month)}
 
 
-def test_an_event_takes_its_flags_back_and_keeps_the_verdict_that_stood(any_services):
-    services = any_services
+def test_an_event_takes_its_flags_back_and_keeps_the_verdict_that_stood(any_closing):
+    services = any_closing
     standing = services.store.ledger.current("2026-03")
     scored = len(services.engine().scored)
     fitted = len(services.engine().fitted)

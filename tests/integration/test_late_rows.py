@@ -21,7 +21,7 @@ from pipelines.jobs.month import run_month
 from pipelines.jobs.scope import Options
 from pipelines.schedule import do_score
 from pipelines.services import PARQUET_INDEX, place
-from tests.fixtures.closing import APRIL, HOUR, MARCH, NOW, PEAKS, settle, with_closed_months
+from tests.fixtures.closing import APRIL, MARCH, PEAKS, settle
 from tests.fixtures.jobs import Clock, at, behaviour, exported, make_services
 from tests.fixtures.operating import Asked
 from tests.fixtures.serving import door_of, serving
@@ -29,31 +29,9 @@ from tests.fixtures.serving import door_of, serving
 LATE = {("u1", "2026-03-20T03:00"): 300.0}
 
 
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory):
-    """A folder with a database in which two months are closed."""
-    folder = tmp_path_factory.mktemp("closed")
-    with_closed_months(make_services(f"sqlite:///{folder}/anomaly.db", folder, Clock(NOW))).close()
-    return folder
-
-
 @pytest.fixture
-def services(closed, tmp_path):
-    shutil.copytree(closed, tmp_path, dirs_exist_ok=True)
-    return make_services(f"sqlite:///{tmp_path}/anomaly.db", tmp_path, Clock(NOW + HOUR))
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def any_services(request, tmp_path):
-    if request.param == "sqlite":
-        yield request.getfixturevalue("services")
-        return
-    url = request.getfixturevalue("postgres_url")
-    made = make_services(url, tmp_path, Clock(NOW))
-    with_closed_months(made)
-    made.clock.sleep(3_600)
-    yield made
-    made.store.close()
+def services(closing):
+    return closing
 
 
 def import_rows(services, folder, rows):
@@ -72,8 +50,8 @@ def marks(services, month):
     return {(row["user_id"], row["start"], row["score"]) for row in exported(services, month)}
 
 
-def test_late_rows_reopen_their_month_for_their_users_alone(any_services, tmp_path):
-    services = any_services
+def test_late_rows_reopen_their_month_for_their_users_alone(any_closing, tmp_path):
+    services = any_closing
     before = exported(services, "2026-03")
     standing = services.store.ledger.current("2026-03")
     scored = len(services.engine().scored)
@@ -95,8 +73,8 @@ def test_late_rows_reopen_their_month_for_their_users_alone(any_services, tmp_pa
     assert settle(services) == []
 
 
-def test_the_difference_is_written_down(any_services, tmp_path):
-    services = any_services
+def test_the_difference_is_written_down(any_closing, tmp_path):
+    services = any_closing
     peaks = {**LATE, ("u2", "2026-03-12T03:00"): 1.0}  # a row is corrected too
     import_rows(services, tmp_path, late_rows(peaks))
     settle(services)

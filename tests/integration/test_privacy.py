@@ -234,6 +234,14 @@ def test_a_pseudonym_is_opened_with_a_reason_and_a_trace(hiding, tmp_path):
     assert len(services.store.audit.read()) == 1
 
 
+def by_environment(monkeypatch, services, folder):
+    """Let commands that are given in the folder find the database and its key."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ANOMALY_DATABASE__URL", services.settings.database.url)
+    monkeypatch.setenv("ANOMALY_PRIVACY__PSEUDONYMISE", "true")
+    monkeypatch.setenv("ANOMALY_PRIVACY__KEY_FILE", str(folder / "key"))
+
+
 @pytest.mark.parametrize(
     ("command", "option"), [("reveal", ()), ("erase", ("--user",))], ids=["reveal", "erase"]
 )
@@ -241,10 +249,7 @@ def test_names_take_an_administrators_token_once_there_are_tokens(
     hiding, tmp_path, monkeypatch, capsys, command, option
 ):
     services = filled(hiding, tmp_path / "given")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ANOMALY_DATABASE__URL", services.settings.database.url)
-    monkeypatch.setenv("ANOMALY_PRIVACY__PSEUDONYMISE", "true")
-    monkeypatch.setenv("ANOMALY_PRIVACY__KEY_FILE", str(tmp_path / "key"))
+    by_environment(monkeypatch, services, tmp_path)
     pseudonym = services.audit.secret().pseudonym(NAME)
     call = [command, *option, pseudonym, "--reason", "ticket 1"]
     given = {role: token_of(services.store, role, role) for role in ("operator", "administrator")}
@@ -334,10 +339,7 @@ def test_without_a_key_nothing_is_read(sqlite_url, tmp_path, monkeypatch, capsys
 
 def test_the_commands_say_what_they_did(hiding, tmp_path, monkeypatch, capsys):
     services = filled(hiding, tmp_path / "given")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ANOMALY_DATABASE__URL", services.settings.database.url)
-    monkeypatch.setenv("ANOMALY_PRIVACY__PSEUDONYMISE", "true")
-    monkeypatch.setenv("ANOMALY_PRIVACY__KEY_FILE", str(tmp_path / "key"))
+    by_environment(monkeypatch, services, tmp_path)
     pseudonym = services.audit.secret().pseudonym(NAME)
     capsys.readouterr()
     assert run(["reveal", pseudonym, "--reason", "ticket 1"]) == 0
