@@ -20,6 +20,7 @@ from anomaly.exceptions import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+DAYS_PER_MONTH = 30.44  # on average
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
 _DURATION = re.compile(r"(\d+)\s*([A-Za-z]+)")
 _UNIT_SECONDS = {

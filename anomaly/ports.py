@@ -47,6 +47,7 @@ USER_SORTS: Mapping[str, SortKind] = {
     "rank": "number", "score": "number", "risk": "number", "flags": "number",
     "confidence": "number", "user_id": "text", "cohort": "text",
 }  # fmt: skip
+PUBLISHED = ("complete", "provisional")  # run states whose results analysts see
 UNKNOWN = -1.0  # what is unknown of a user's month is sorted as this
 
 

@@ -230,6 +230,7 @@ def evidence(
     """
     views = {"loud": [LOUD], "steady": [STEADY]}.get(combine, [LOUD, STEADY])
     weights = length_weights(step, lengths)
+    share = np.float32(1 / len(views))
     total = np.zeros(surprise.shape[:2], dtype=np.float32)
     for view in views:
         found = np.zeros_like(total)
@@ -238,7 +239,6 @@ def evidence(
             found = np.maximum(found, one) if combine == "highest" else found + weights[index] * one
         if combine == "mean" and view == STEADY:
             found = np.maximum(found, LEAST_STEADY)
-        share = np.float32(1 / len(views))
         total = np.maximum(total, found) if combine == "highest" else total + share * found
     return total
 

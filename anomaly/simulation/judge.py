@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly.exceptions import DataError
+from anomaly.months import DAYS_PER_MONTH
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from anomaly.records import Flag
 
 FLAG_COLUMNS = ("user_id", "start", "end", "score")
-DAYS_PER_MONTH = 30.44
 
 
 @dataclass(frozen=True, slots=True)

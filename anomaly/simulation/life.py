@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anomaly.months import DAYS_PER_MONTH
 from anomaly.simulation.company import DAY, HOUR
 from anomaly.simulation.roles import METRICS
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from anomaly.simulation.company import Site
     from anomaly.simulation.habits import Habits
 
-DAYS_PER_MONTH = 30.44
 MONTHS_TO_DRIFT = 4.0
 
 

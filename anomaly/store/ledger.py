@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from anomaly.exceptions import BusyError, UsageError
+from anomaly.ports import PUBLISHED
 from anomaly.store.database import row_values
 from anomaly.store.entities import Run, Stage, Token, Totals
 from anomaly.store.lease import check_token
 from anomaly.store.states import seal
 from anomaly.store.tables import (
-    PUBLISHED,
     flags,
     run_stages,
     runs,

@@ -125,17 +125,27 @@ class Events:
         return found[0]
 
     def list(
-        self, *, withdrawn: bool = False, since: dt.datetime | None = None
+        self,
+        *,
+        withdrawn: bool = False,
+        since: dt.datetime | None = None,
+        start: dt.datetime | None = None,
+        end: dt.datetime | None = None,
     ) -> Sequence[EventEntry]:
         """Events by time, with who entered them.
 
-        Args: withdrawn: those too that were. since: only those that came or went after it.
+        Args: withdrawn: those too that were. since: only those that came or went after it. start, end:
+            only those that share time with [start, end).
         """
         query = sa.select(events).order_by(events.c.start, events.c.event_id)
         if not withdrawn:
             query = query.where(events.c.withdrawn_at.is_(None))
         if since is not None:
             query = query.where((events.c.added_at > since) | (events.c.withdrawn_at > since))
+        if start is not None:
+            query = query.where(events.c.end > start)
+        if end is not None:
+            query = query.where(events.c.start < end)
         rows = self._database.read(lambda c: c.execute(query).all())
         return [_entry(row_values(row)) for row in rows]
 
@@ -147,12 +157,7 @@ class Events:
         self, start: dt.datetime | None = None, end: dt.datetime | None = None
     ) -> Sequence[EventRow]:
         """Events that share time with [start, end), by time."""
-        return [
-            entry.event
-            for entry in self.list()
-            if (start is None or entry.event.end > start)
-            and (end is None or entry.event.start < end)
-        ]
+        return [entry.event for entry in self.list(start=start, end=end)]
 
 
 def _entry(row: dict[str, Any]) -> EventEntry:

@@ -24,7 +24,6 @@ from anomaly.store.columns import (
 METADATA = sa.MetaData()
 VIEWS = sa.MetaData()
 
-PUBLISHED = ("complete", "provisional")  # run states whose results analysts see
 FLAG_NUMBERS = (
     "score",
     "p_value",

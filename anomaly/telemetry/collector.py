@@ -112,9 +112,10 @@ class LedgerCollector(Collector):
     def _fill(self, families: _Families) -> None:
         _fill_runs(families, self._store)
         ended = month_of(self._now(), self._timezone).previous()
-        _fill_months(families, self._store, ended, self._timezone)
+        months = self._store.ledger.month_states(limit=MONTHS)
+        _fill_months(families, months, ended, self._timezone)
         _fill_counters(families, self._store, self._channels)
-        _fill_model(families, self._store)
+        _fill_model(families, self._store, months)
         _fill_flags(families, self._store)
 
 
@@ -281,10 +282,10 @@ def _fill_runs(families: _Families, store: MetricStore) -> None:
         families.durations.add_metric([row.job, row.stage], buckets, row.seconds)
 
 
-def _fill_months(families: _Families, store: MetricStore, ended: Month, timezone: str) -> None:
+def _fill_months(families: _Families, known: Sequence[RunRow], ended: Month, timezone: str) -> None:
     """States of the months that the ledger knows, and of the one that ended last even if it does not."""
     runs: dict[str, RunRow | None] = {str(ended): None}
-    runs |= {str(run.month): run for run in store.ledger.month_states(limit=MONTHS)}
+    runs |= {str(run.month): run for run in known}
     for month, run in sorted(runs.items())[-MONTHS:]:
         end = Month.parse(month).end(timezone)
         families.month_end.add_metric([month], end.timestamp())
@@ -319,11 +320,11 @@ def _fill_counters(families: _Families, store: MetricStore, channels: Sequence[s
     _count(families.notifications, sent)
 
 
-def _fill_model(families: _Families, store: MetricStore) -> None:
+def _fill_model(families: _Families, store: MetricStore, months: Sequence[RunRow]) -> None:
     champion = store.models.champion()
     if champion is None:
         return
-    stands_in = fallback_of(store.ledger.month_states(limit=MONTHS), store.models.list())
+    stands_in = fallback_of(months, store.models.list())
     families.fallback.add_metric([], stands_in is not None)
     families.model.add_metric([], {"model": NETWORK, "version": champion.version})
     families.trained.add_metric([NETWORK], champion.registered_at.timestamp())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from anomaly.months import DAYS_PER_MONTH
 from anomaly.panel import DAY_SECONDS
 from anomaly.thresholds.blocks import Gumbel, maxima
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MONTH = 30.44 * DAY_SECONDS
+MONTH = DAYS_PER_MONTH * DAY_SECONDS
 ENOUGH = 100  # user-months; of fewer, weeks are taken: more blocks for a steadier law
 WEEKS = 4
 

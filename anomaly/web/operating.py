@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anomaly.months import Month, month_of, months_between
+from anomaly.ports import PUBLISHED
 from anomaly.web import words
 from anomaly.wording import counted
 
@@ -20,7 +21,6 @@ MONTHS = 13  # as the metrics show
 SILENT = dt.timedelta(minutes=2)  # a heartbeat older than this is told
 STANDING = dt.timedelta(minutes=30)  # so is work that has not got on for longer
 STALE = dt.timedelta(days=2)  # a source whose newest row is older than this is told
-PUBLISHED = ("complete", "provisional")
 STATES = {
     "complete": "complete",
     "provisional": "provisional",

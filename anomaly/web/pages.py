@@ -19,7 +19,7 @@ from anomaly.exceptions import UsageError
 from anomaly.feedback import VERDICTS
 from anomaly.heatmap import heat_map, span
 from anomaly.months import Month, parse_duration, zone
-from anomaly.ports import FlagFilter, FlagRow, RunRow, WebStore
+from anomaly.ports import PUBLISHED, FlagFilter, FlagRow, RunRow, WebStore
 from anomaly.records import KINDS, SEVERITIES, STATUSES
 from anomaly.roles import Role
 from anomaly.rows import SCHEMA, Rows
@@ -336,7 +336,7 @@ def _plot(store: WebStore, renderer: Renderer, row: FlagRow) -> views.Plot | Non
 def _latest(runs: Sequence[RunRow]) -> str | None:
     """The newest month with results, else the newest month that anything is known of."""
     months = [run.month for run in runs if run.month]
-    scored = [r.month for r in runs if r.month and r.state in {"complete", "provisional"}]
+    scored = [r.month for r in runs if r.month and r.state in PUBLISHED]
     return max(scored or months, default=None)
 
 

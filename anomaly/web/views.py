@@ -14,7 +14,7 @@ import pyarrow as pa
 from anomaly.calibration_report import DEPTHS, WITHIN
 from anomaly.heatmap import WEEKS
 from anomaly.months import zone
-from anomaly.ports import UNKNOWN
+from anomaly.ports import PUBLISHED, UNKNOWN
 from anomaly.records import FLAG_COLUMNS, SEVERITIES, Band, Flag, UserMonth
 from anomaly.web import words
 
@@ -404,7 +404,7 @@ def run_record(run: RunRow) -> dict[str, Any]:
         "configuration": run.configuration,
         "code_version": run.code_version,
         # What went wrong with a run that failed may name a place.
-        "note": run.note if run.state in {"complete", "provisional"} else None,
+        "note": run.note if run.state in PUBLISHED else None,
     }
 
 

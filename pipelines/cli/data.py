@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,7 +149,7 @@ def import_files(
     if users is not None:
         shell.say(f"{users.name}: {import_users(services, users)} users")
     if calendar is not None:
-        entered = import_calendar(services, calendar, getpass.getuser())
+        entered = import_calendar(services, calendar, shell.person)
         tell(shell, services, calendar.name, entered, rejudge=rejudge)
     elif rejudge:
         tell_rejudged(shell, services, rejudge=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +94,7 @@ def add(
     }
     entry = read_entry(given, "events add", services.timezone)
     with exclusive(services):
-        entered = enter_entries(services, [entry], author or getpass.getuser())
+        entered = enter_entries(services, [entry], author or shell.person)
     tell(shell, services, "events add", entered, rejudge=rejudge)
 
 
@@ -110,7 +109,7 @@ def withdraw(
 
     shell = shell_of(context)
     services = shell.services()
-    entry = take_out(services, event_id, author or getpass.getuser())
+    entry = take_out(services, event_id, author or shell.person)
     shell.say(
         f"event {entry.event_id[:SHORT]} ({entry.event.kind} of {entry.event.whom}) is withdrawn"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +63,7 @@ def label(
 
     shell = shell_of(context)
     services = shell.services()
-    who = author or getpass.getuser()
+    who = author or shell.person
     labels: Sequence[Label]
     if file is not None:
         if flag_id is not None:
@@ -102,7 +101,7 @@ def note(
 
     shell = shell_of(context)
     services = shell.services()
-    remark = Remark(flag_id, author or getpass.getuser(), text, status, assign)
+    remark = Remark(flag_id, author or shell.person, text, status, assign)
     services.store.feedback.remark(remark, services.clock())
     row = services.store.flags.get(flag_id)
     shell.say(f"flag {flag_id}: {row.status}, {row.assignee or 'nobody'} looks at it")
@@ -170,7 +169,7 @@ def add(
         start=begins,
         end=instant_of("--until", until, services.timezone),
         reason=reason,
-        author=author or getpass.getuser(),
+        author=author or shell.person,
         user_id=user,
         cohort=cohort,
         metric=metric,
@@ -194,9 +193,7 @@ def revoke(
     """Take a suppression back; the flags it quieted show again."""
     shell = shell_of(context)
     services = shell.services()
-    shown = services.store.suppressions.revoke(
-        number, author or getpass.getuser(), services.clock()
-    )
+    shown = services.store.suppressions.revoke(number, author or shell.person, services.clock())
     shell.say(f"suppression {number} is revoked; {shown} flags show again")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from anomaly.exceptions import UsageError
+from anomaly.ports import FLAG_SORTS, PUBLISHED, USER_SORTS
 from pipelines.cli import feedback, output
 from pipelines.cli.arguments import one_of
 from pipelines.cli.output import Format
@@ -36,7 +37,7 @@ LIMIT = typer.Option(None, "--limit", min=1, help="At most so many, the highest 
 SORT = typer.Option(
     "-score",
     "--sort",
-    help="score, start, end, user_id, kind, metrics, p_value; - for the highest first.",
+    help=f"{', '.join(FLAG_SORTS)}; - for the highest first.",
 )
 OUT = typer.Option(None, "--out", help="Write to this file instead of standard output.")
 
@@ -214,7 +215,7 @@ def list_users(
     sort: str = typer.Option(
         "rank",
         "--sort",
-        help="rank, score, risk, flags, confidence, user_id, cohort; - for the highest first.",
+        help=f"{', '.join(USER_SORTS)}; - for the highest first.",
     ),
     form: Format = typer.Option(Format.table, "--format", help="How to write them."),
     out: Path | None = OUT,
@@ -250,7 +251,7 @@ def list_users(
 def _never_ran(shell: Shell, month: str) -> bool:
     """Whether nothing of the month is published, and say so: that nothing is odd is another thing."""
     standing = shell.services().store.ledger.current(month)
-    never = standing is None or standing.state not in {"complete", "provisional"}
+    never = standing is None or standing.state not in PUBLISHED
     if never:
         shell.say(f"{month}: was not run. Run it first: anomaly run --month {month}")
     return never

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from anomaly.exceptions import DataError
 from pipelines.cli import output
-from pipelines.cli.shell import shell_of
+from pipelines.cli.shell import Shell, shell_of
+
+if TYPE_CHECKING:
+    from pipelines.services import Services
 
 REASON = typer.Option(
     ..., "--reason", help="Why, such as the number of a ticket; the audit keeps it for ever."
@@ -98,12 +102,10 @@ def erase(
 ) -> None:
     """Remove every trace of a user from the database. It cannot be undone."""
     from pipelines.jobs.erase import erase_user
-    from pipelines.right import VARIABLE, administrator
 
     shell = shell_of(context)
     services = shell.services()
-    actor = administrator(services, shell.actor, os.environ.get(VARIABLE))
-    done = erase_user(services, actor, user, reason, keep_out=keep_out)
+    done = erase_user(services, _administrator(shell, services), user, reason, keep_out=keep_out)
     columns = ("table", "rows removed or crossed out")
     output.show(shell, "erased", columns, sorted(done.rows.items()))
     if done.swept:
@@ -122,9 +124,14 @@ def reveal(
 ) -> None:
     """Say the name behind a pseudonym. The audit keeps who asked, and why."""
     from pipelines.jobs.erase import reveal_user
-    from pipelines.right import VARIABLE, administrator
 
     shell = shell_of(context)
     services = shell.services()
-    actor = administrator(services, shell.actor, os.environ.get(VARIABLE))
-    shell.say(reveal_user(services, actor, pseudonym, reason))
+    shell.say(reveal_user(services, _administrator(shell, services), pseudonym, reason))
+
+
+def _administrator(shell: Shell, services: Services) -> str:
+    """Who acts, if they have the right."""
+    from pipelines.right import VARIABLE, administrator
+
+    return administrator(services, shell.actor, os.environ.get(VARIABLE))

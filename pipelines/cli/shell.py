@@ -45,9 +45,14 @@ class Shell:
         return open_services(settings or self.settings, for_console(self.err))
 
     @property
+    def person(self) -> str:
+        """Who calls, as the author of what is said: the account of this machine."""
+        return getpass.getuser()
+
+    @property
     def actor(self) -> str:
-        """Who calls, for the audit: the account of this machine."""
-        return f"account:{getpass.getuser()}"
+        """Who calls, for the audit."""
+        return f"account:{self.person}"
 
     def say(self, text: str) -> None:
         """Write a line for a reader; markup in it is taken as text."""

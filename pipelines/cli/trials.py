@@ -44,12 +44,12 @@ def selftest(
     """Plant known anomalies in a copy of real history and say which were found. Changes nothing."""
     from anomaly.months import Month
     from pipelines.jobs.selftest import selftest as put_to_test
-    from pipelines.jobs.selftest_page import as_page
 
     refuse_parquet("selftest", form)
     shell = shell_of(context)
     services = shell.services()
-    verdict = put_to_test(services, Month.parse(month), seed, incidents)
+    wanted = Month.parse(month)
+    verdict = put_to_test(services, wanted, seed, incidents)
     if form is Format.table:
         title = f"planted in {month}, found by model {verdict.model.version}"
         show_found(shell, title, verdict)
@@ -63,7 +63,9 @@ def selftest(
     for line in said:
         tell(line)
     if page is not None:
-        text = as_page(Month.parse(month), verdict, said)
+        from pipelines.jobs.selftest_page import as_page
+
+        text = as_page(wanted, verdict, said)
         output.whole_file(page, lambda file: file.write(text.encode()))
         shell.note(f"Written: {page}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 
 import typer
@@ -134,6 +133,6 @@ def move(
         groups.release(shell.services(), user)
         shell.say(f"{user}: habits and columns decide again, from the next scored month on")
         return
-    who = author or getpass.getuser()
+    who = author or shell.person
     groups.move(shell.services(), user, cohort, who, reason, new=new)
     shell.say(f"{user} is compared with {cohort} from the next scored month on")

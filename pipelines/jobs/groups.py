@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from anomaly.exceptions import UsageError
 from anomaly.peers import EVERYONE
+from anomaly.ports import PUBLISHED
 from pipelines.jobs.reading import peering_of
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def release(services: Services, user: str) -> None:
 def known_groups(services: Services) -> set[str]:
     """Groups that somebody is in: of the newest scored month, of columns, and of those moved."""
     runs = services.store.ledger.month_states()
-    newest = max(
-        (str(run.month) for run in runs if run.state in ("complete", "provisional")), default=None
-    )
+    newest = max((str(run.month) for run in runs if run.state in PUBLISHED), default=None)
     found = set(services.store.flags.cohorts(newest)) if newest else set()
     return found | {EVERYONE} | {placed.name for placed in peering_of(services).placed.values()}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from anomaly.months import parse_duration
+from anomaly.months import DAYS_PER_MONTH, parse_duration
 from pipelines.jobs.footprint import BASE_MEMORY, CELL_BYTES, TRAINED_CELL_BYTES, shard_memory
 from pipelines.jobs.reading import seen_between
 from pipelines.jobs.scope import Options, is_closed, scope_of
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 FIT_STAGE = "fit"
 ALIKE = 0.25  # of the users learnt from: a training on so many more or fewer takes about as long
-MONTH_DAYS = 30.44  # of a month on average
 RECENT_MONTHS = 3  # whose share of flags is expected again
 
 
@@ -116,7 +115,7 @@ def months_of_history(services: Services, month: Month, champion: ModelRow | Non
     if champion is not None and services.store.states.complete(champion.version, before):
         return 0
     _, span, _ = training_sample(services, month)
-    return round((span.end - span.start).days / MONTH_DAYS)
+    return round((span.end - span.start).days / DAYS_PER_MONTH)
 
 
 def month_seconds(services: Services, scope: Scope, speed: Speed, history: int) -> float:
@@ -146,7 +145,9 @@ def to_read(services: Services, scope: Scope) -> tuple[int, float]:
     since = services.clock() - (newest.watermark or services.clock())
     days = (since + parse_duration(settings.overlap)).days
     if is_closed(services, scope.month, services.clock()):
-        days += round(settings.late_months * MONTH_DAYS + (scope.span.end - scope.span.start).days)
+        days += round(
+            settings.late_months * DAYS_PER_MONTH + (scope.span.end - scope.span.start).days
+        )
     rows = int(days * scope.rows / max(1, (scope.span.end - scope.span.start).days))
     speeds = [run.rows_read / run.seconds for run in known if run.seconds]
     return rows, rows / max(speeds)

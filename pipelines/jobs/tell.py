@@ -20,6 +20,7 @@ from anomaly.exceptions import AnomalyError, SettingsError
 from anomaly.months import Month, parse_duration
 from anomaly.notify.messages import Digest, Place, digest, trial, urgent
 from anomaly.notify.timing import is_quiet
+from anomaly.ports import PUBLISHED
 from anomaly.records import SEVERITIES
 from anomaly.store import FlagFilter
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 HOUR = dt.timedelta(hours=1)
 LOST = dt.timedelta(minutes=10)  # a message that long on its way has lost its process
-PUBLISHED = ("complete", "provisional")
 DIGEST, URGENT, TEST = "digest", "urgent", "test"
 
 
