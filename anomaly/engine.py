@@ -262,7 +262,7 @@ def score(
     flags: list[Flag] = []
     for row in range(len(panel.users)):
         chosen = flagging.select(
-            evidence[row], model.level, partial(work.narrowed, row), partial(work.shows, row),
+            evidence[row], model.level, partial(work.cores, row), partial(work.shows, row),
             model.prune, model.together,
         )  # fmt: skip
         for window in chosen:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
-KEPT = 0.9  # of a stretch's evidence lies within the flag cut from it
+KEPT = 0.9  # of a stretch's evidence lies within the flag cut from it,
+HALF = 0.5  # or so much of it, where more would show nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +28,23 @@ class Window:
 def select(
     evidence: NDArray[np.float32],
     level: float,
-    cut: Callable[[Window], Window],
+    cut: Callable[[Window], Iterable[Window]],
     worth: Callable[[Window], bool],
     prune: float = 0.0,
     together: int = 0,
 ) -> list[Window]:
     """A user's flags in order of time.
 
-    Args: evidence (steps,). cut: narrows a stretch to the steps that made it odd. worth: says whether
-        what remains shows a departure that is worth a flag. prune: see `_pruned`. together: flags
-        nearer than so many steps are one, unless its own numbers would show nothing.
+    Args: evidence (steps,). cut: ever shorter parts of a stretch, of the steps that made it odd; the
+        first that is worth a flag is one. worth: says whether a part shows a departure that is. prune:
+        see `_pruned`. together: flags nearer than so many steps are one, unless its own numbers would
+        show nothing.
     """
     above = np.concatenate([[0], (evidence >= level).astype(np.int8), [0]])
     edges = np.flatnonzero(np.diff(above)).reshape(-1, 2)
     stretches = [Window(int(a), int(b), float(evidence[a:b].max())) for a, b in edges]
-    kept = [window for window in map(cut, stretches) if worth(window)]
+    parts = (next(filter(worth, cut(stretch)), None) for stretch in stretches)
+    kept = [part for part in parts if part is not None]
     windows = _joined(kept, together, worth)
     if prune > 0 and windows:
         inside = np.zeros(len(evidence), dtype=bool)
@@ -78,15 +81,23 @@ def _pruned(windows: list[Window], beside: float, prune: float) -> list[Window]:
     return [window for window in windows if window in kept]
 
 
-def narrowed(window: Window, share: NDArray[np.float64]) -> Window:
-    """The shortest stretch inside that holds most of the evidence, leaving as much at either end.
+def cores(window: Window, share: NDArray[np.float64]) -> Iterator[Window]:
+    """What holds most of a stretch's evidence, what holds half of it, and the step that brings most.
 
     Args: share: (steps of the window,) what each step brings to it, not negative.
     """
+    yield _narrowed(window, share, KEPT)
+    yield _narrowed(window, share, HALF)
+    most = window.first + int(share.argmax())
+    yield Window(most, most + 1, window.evidence)
+
+
+def _narrowed(window: Window, share: NDArray[np.float64], kept: float) -> Window:
+    """The stretch inside that holds so much of the evidence, leaving as much at either end."""
     total = share.sum()
     if total <= 0:
         return window
     running = np.cumsum(share) / total
-    edge = (1 - KEPT) / 2
+    edge = (1 - kept) / 2
     first, last = int(np.argmax(running > edge)), int(np.argmax(running >= 1 - edge)) + 1
     return Window(window.first + first, window.first + last, window.evidence)

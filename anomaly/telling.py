@@ -20,7 +20,7 @@ from anomaly.states import BIN_WIDTH, HISTORY_BINS
 from anomaly.surprise import deviations, take_off
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -116,13 +116,11 @@ class Telling:
         at = np.s_[row, window.first : window.last]
         return float(self.by_course[at].max()) > float(self.evidence[at].max())
 
-    def narrowed(self, row: int, window: flagging.Window) -> flagging.Window:
+    def cores(self, row: int, window: flagging.Window) -> Iterable[flagging.Window]:
         """Only the steps that made the window odd; a course is odd as a whole."""
         if self.led_by_course(row, window):
-            return window
-        return flagging.narrowed(
-            window, explain.shares(self.joint[row, window.first : window.last])
-        )
+            return [window]
+        return flagging.cores(window, explain.shares(self.joint[row, window.first : window.last]))
 
     def shows(self, row: int, window: flagging.Window) -> bool:
         """Whether the flag's own numbers show a departure, and one that reaches the smallest effect

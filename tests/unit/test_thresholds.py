@@ -163,8 +163,8 @@ def test_one_users_incident_does_not_move_the_dynamic_level():
 
 
 def selected(evidence: np.ndarray, level: float, prune: float) -> list[int]:
-    """Where flags begin that are neither narrowed nor refused."""
-    found = flags.select(evidence, level, lambda window: window, lambda window: True, prune)
+    """Where flags begin that are neither cut nor refused."""
+    found = flags.select(evidence, level, lambda window: [window], lambda window: True, prune)
     return [window.first for window in found]
 
 
