@@ -115,6 +115,16 @@ def input_size(metrics: int) -> int:
     return PER_METRIC * metrics + CALENDAR_FEATURES + 1
 
 
+def pooled(heads: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What several heads say together: their corrections averaged, (heads, ...) -> (...).
+
+    Of log odds and of laws of one spread this is the logarithmic pool (Genest & Zidek 1986).
+    """
+    most = np.array([MAX_CORRECTION, MAX_CORRECTION, MAX_WIDENING], dtype=np.float32)
+    together: NDArray[np.float32] = np.clip(heads, -most, most).mean(0)
+    return together
+
+
 def corrected(said: TwinForecast, corrections: NDArray[np.float32]) -> Forecast:
     """The twin's forecast with the network's corrections, (users, steps, metrics, OUTPUTS)."""
     moved = np.clip(corrections, -MAX_CORRECTION, MAX_CORRECTION)

@@ -99,20 +99,16 @@ def twin_days(
 class Reading:
     """What was forecast and how far observations lay from it, all (users, steps, metrics).
 
-    seen: what was read. twin: the twin's word; words: of each metric by itself, a forecast for each
-    of the network's heads. joint: log odds given the metrics before it in the step, the mean over
-    heads where the network forecasts and reconstructs; NaN where unknown.
+    seen: what was read. twin: the twin's word; forecast: the network's of each metric by itself (its
+    reconstruction, if it does not forecast); pooled: what all its heads say of it together. joint:
+    log odds given the metrics before it in the step, under what all heads say; NaN where unknown.
     """
 
     seen: Observed
     twin: Forecast
-    words: tuple[Forecast, ...]
+    forecast: Forecast
+    pooled: Forecast
     joint: NDArray[np.float32]
-
-    @property
-    def forecast(self) -> Forecast:
-        """The network's word of each metric by itself (its reconstruction, if it does not forecast)."""
-        return self.words[0]
 
     @property
     def marginal(self) -> NDArray[np.float32]:
@@ -121,7 +117,7 @@ class Reading:
 
     def marginal_at(self, place: Any) -> NDArray[np.float32]:
         """Those of some users and steps: an index of the leading axes."""
-        return _agreed(self.seen.at(place), [word.at(place) for word in self.words])
+        return surprise.log_odds(self.seen.at(place), self.pooled.at(place))
 
 
 def read(
@@ -140,9 +136,10 @@ def read(
     seen = features.observe(panel, links)
     calendar = local_calendar(panel.users, panel.grid, context)
     horizon = states.lagged.shape[1]
-    heads_count = len(network.spec.heads)
-    base = [np.empty(panel.shape, np.float32) for _ in range(3)]
-    alone = [[np.empty(panel.shape, np.float32) for _ in range(3)] for _ in range(heads_count)]
+    base, first = ([np.empty(panel.shape, np.float32) for _ in range(3)] for _ in range(2))
+    every = first
+    if len(network.spec.heads) > 1:
+        every = [np.empty(panel.shape, np.float32) for _ in range(3)]
     joint = np.empty(panel.shape, np.float32)
     lagged, memory, state = states.lagged, states.memory, states.twin
     for day in twin_days(
@@ -158,14 +155,17 @@ def read(
         )
         heads, memory = network.read(given, now, memory)
         _put(base, at, day.said.likelihood())
-        for arrays, head in zip(alone, heads, strict=True):
-            _put(arrays, at, features.corrected(day.said, head[:, :, 0]))
-        joint[at] = _agreed(part, [features.corrected(day.said, head[:, :, 1]) for head in heads])
+        pooled = features.pooled(heads)
+        _put(first, at, features.corrected(day.said, heads[0, :, :, 0]))
+        if every is not first:
+            _put(every, at, features.corrected(day.said, pooled[:, :, 0]))
+        joint[at] = surprise.log_odds(part, features.corrected(day.said, pooled[:, :, 1]))
         state = day.after
     reading = Reading(
         seen,
         _forecast(base, prior.families),
-        tuple(_forecast(arrays, prior.families) for arrays in alone),
+        _forecast(first, prior.families),
+        _forecast(every, prior.families),
         joint,
     )
     return reading, replace(states, twin=state, lagged=lagged, memory=memory)
@@ -177,14 +177,6 @@ def _put(arrays: Sequence[NDArray[np.float32]], at: Any, said: Forecast) -> None
 
 def _forecast(arrays: Sequence[NDArray[np.float32]], families: Families) -> Forecast:
     return Forecast(arrays[0], arrays[1], arrays[2], families)
-
-
-def _agreed(seen: Observed, words: Sequence[Forecast]) -> NDArray[np.float32]:
-    """The log odds under each word, averaged: what a forecast and a reconstruction agree on counts,
-    and calibration follows in any case.
-    """
-    odds = [surprise.log_odds(seen, word) for word in words]
-    return odds[0] if len(odds) == 1 else np.mean(odds, axis=0, dtype=np.float32)
 
 
 def free_run(model: Model, states: States, grid: Grid, context: CalendarContext) -> Forecast:
@@ -216,7 +208,7 @@ def free_run(model: Model, states: States, grid: Grid, context: CalendarContext)
             if step == first or spec.mapping != "many-to-one":
                 word = heads[0, :, :, 0]
             now = features.expected(said, word)
-            if spec.objective == "both":  # the other head remembers the step itself
+            if spec.state_arrays > spec.head_states:  # the other head remembers the step itself
                 _, after = network.read(given, now, memory)
             lagged, memory = np.concatenate([lagged[:, 1:], now], axis=1), after
             words.append(features.corrected(said, word))

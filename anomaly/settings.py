@@ -301,7 +301,7 @@ class ModelSettings(Section):
         False, description="Read both ways; only to reconstruct, many-to-many."
     )
     objective: Literal["forecast", "reconstruct", "both"] = Field(
-        "forecast", description="What the network learns to say."
+        "both", description="What the network learns to say of a step; both: a head for each."
     )
     mapping: Literal["many-to-many", "many-to-one", "one-to-many", "one-to-one"] = Field(
         "many-to-many", description="What it reads and what it says."

@@ -20,8 +20,10 @@ Reconstructing a step from itself is an auto-encoder: it squeezes what it reads 
 numbers and learns with noise on it (denoising: Vincent et al. 2008), lest it merely copy; run
 through a day from one code it is the encoder-decoder of Malhotra et al. 2016, fed with the code at
 each step as in Cho et al. 2014. Having seen the step, it is less surprised by it than a forecast.
-Both heads side by side, their surprises averaged, follow AER (Wong et al. 2022); unlike there, each
-has layers of its own, for a forecast may not share a memory that has read its answer.
+Both heads side by side follow AER (Wong et al. 2022). A forecast may not share a memory that has read
+its answer; so, many-to-many, the head that reconstructs reads the forecast's memory, which has not, and
+beside it the step itself, squeezed and noisy (bidirectional: what comes after it). Otherwise each head
+has a memory of its own.
 
 Memory moves on by what was really observed, whatever was said. What reads backwards begins anew
 each day, as the next day is not there yet; so history may be replayed in any parts of whole days.
@@ -64,17 +66,21 @@ def build(spec: NetworkSpec, truncate_steps: int | None = None) -> Any:
     given = keras.Input((None, spec.features), name="inputs")
     current = keras.Input((None, 2 * spec.metrics), name="current")
     memory = [keras.Input((spec.units,), name=f"memory_{i}") for i in range(spec.state_arrays)]
-    words, after = [], []
-    for place, objective in enumerate(spec.heads):
-        own = memory[place * spec.head_states : (place + 1) * spec.head_states]
-        said, *states = Head(spec, objective, truncate_steps)([given, current, *own])
-        words.append(said)
-        after += states
+    if spec.one_memory:
+        said, hidden, *after = Head(spec, "forecast", truncate_steps)([given, current, *memory])
+        words = [said, Look(spec, truncate_steps)([hidden, given, current])]
+    else:
+        words, after = [], []
+        for place, objective in enumerate(spec.heads):
+            own = memory[place * spec.head_states : (place + 1) * spec.head_states]
+            said, _, *states = Head(spec, objective, truncate_steps)([given, current, *own])
+            words.append(said)
+            after += states
     return keras.Model([given, current, *memory], [*words, *after], name="forecaster")
 
 
 class Head(keras.layers.Layer):  # type: ignore[misc]
-    """What one objective says: [inputs, current, memory...] -> [word, memory...]."""
+    """What one objective says: [inputs, current, memory...] -> [word, hidden, memory...]."""
 
     def __init__(self, spec: NetworkSpec, objective: Objective, truncate_steps: int | None) -> None:
         super().__init__(name=objective)
@@ -84,15 +90,10 @@ class Head(keras.layers.Layer):  # type: ignore[misc]
         kind = Alone if spec.mapping == "one-to-one" else Stack
         self.stack = kind(spec, truncate_steps, "read")
         if self.encodes:
-            self.corrupt = [keras.layers.GaussianNoise(NOISE), keras.layers.Dropout(DROPPED)]
+            self.corrupt = corruption()
         if self.backwards:
-            self.back = Stack(spec, truncate_steps, "back")
-        size = 2 * spec.metrics * features.OUTPUTS
-        self.say = keras.layers.Dense(size, kernel_initializer="zeros", name="corrections")
-        self.given_earlier = keras.layers.Dense(
-            size, use_bias=False, kernel_initializer="zeros", name="given_earlier",
-            kernel_constraint=OnlyEarlier(spec.metrics),
-        )  # fmt: skip
+            self.later = Backwards(spec, truncate_steps)
+        self.say, self.given_earlier = corrections(spec)
         if spec.mapping == "one-to-many":
             decoder = Stack(spec, truncate_steps, "run") if self.encodes else self.stack
             self.free = FreeRun(decoder, self.say, spec.metrics)
@@ -102,38 +103,26 @@ class Head(keras.layers.Layer):  # type: ignore[misc]
         given, current, *memory = arrays
         seen = given
         if self.encodes:
-            shown = current
-            for noise in self.corrupt:
-                shown = noise(shown, training=training)
-            seen = ops.concatenate([shown, given], axis=-1)
+            seen = ops.concatenate([self.corrupt(current, training=training), given], axis=-1)
         hidden, after = self.stack(seen, memory)
         if self.spec.mapping == "one-to-many":
             said = self._run(hidden, given, memory)
         elif self.spec.mapping == "many-to-one":
-            said = held(self.say(self._code(hidden) if self.encodes else hidden[:, :1]), given)
+            code = self._code(hidden) if self.encodes else hidden[:, :1]
+            said = held(self.say(code), given)
+        elif self.backwards:
+            said = self.say(ops.concatenate([hidden, self.later([given, current])], axis=-1))
         else:
-            said = self.say(self._both_ways(hidden, given, current) if self.backwards else hidden)
-        return [said + self.given_earlier(current), *after]
-
-    def _both_ways(self, hidden: Any, given: Any, current: Any) -> Any:
-        """What was read up to each step, beside what is read from the day's end to the step after."""
-        told = ops.concatenate([current, self._known(given)], axis=-1)
-        later, _ = self.back(ops.flip(told, axis=1), self.back.empty(told))
-        later = ops.flip(later, axis=1)
-        later = ops.concatenate([later[:, 1:], ops.zeros_like(later[:, :1])], axis=1)
-        return ops.concatenate([hidden, later], axis=-1)
+            said = self.say(hidden)
+        return [said + self.given_earlier(current), hidden, *after]
 
     def _run(self, hidden: Any, given: Any, memory: list[Any]) -> Any:
         """Through the day without reading it, from the memory before it or from its code."""
-        known, before = self._known(given), given[:, 0, : 2 * self.spec.metrics]
+        known, before = known_long(self.spec, given), given[:, 0, : 2 * self.spec.metrics]
         if self.encodes:
             known = ops.concatenate([known, held(self._code(hidden), given)], axis=-1)
             memory = self.stack.empty(given)
         return self.free(known, before, memory)
-
-    def _known(self, given: Any) -> Any:
-        """What is known of each step long before it: its inputs without the deviations."""
-        return given[..., 2 * self.spec.metrics :]
 
     def _code(self, hidden: Any) -> Any:
         """(users, 1, units): a stretch in one code, the last memory; where cells remember nothing,
@@ -142,6 +131,51 @@ class Head(keras.layers.Layer):  # type: ignore[misc]
         if self.spec.cell == "feedforward":
             return ops.mean(hidden, axis=1, keepdims=True)
         return hidden[:, -1:]
+
+
+class Look(keras.layers.Layer):  # type: ignore[misc]
+    """A reconstruction beside a forecast: [hidden, inputs, current] -> word.
+
+    hidden: the forecast's memory before each step. A step is looked at through `units` numbers and
+    noise, or, bidirectional, stays unseen and what comes after it is read.
+    """
+
+    def __init__(self, spec: NetworkSpec, truncate_steps: int | None) -> None:
+        super().__init__(name="reconstruct")
+        self.spec = spec
+        if spec.bidirectional:
+            self.later = Backwards(spec, truncate_steps)
+        else:
+            self.corrupt = corruption()
+            self.squeeze = keras.layers.Dense(spec.units, activation="tanh", name="code")
+        self.say, self.given_earlier = corrections(spec)
+
+    def call(self, arrays: list[Any], training: bool = False) -> Any:
+        """See above."""
+        hidden, given, current = arrays
+        if self.spec.bidirectional:
+            held_of_it = ops.concatenate([hidden, self.later([given, current])], axis=-1)
+        else:
+            shown = self.corrupt(current, training=training)
+            held_of_it = self.squeeze(ops.concatenate([hidden, shown, given], axis=-1))
+        return self.say(held_of_it) + self.given_earlier(current)
+
+
+class Backwards(keras.layers.Layer):  # type: ignore[misc]
+    """[inputs, current] -> what is read from the stretch's end to the step after each."""
+
+    def __init__(self, spec: NetworkSpec, truncate_steps: int | None) -> None:
+        super().__init__(name="backwards")
+        self.spec = spec
+        self.stack = Stack(spec, truncate_steps, "back")
+
+    def call(self, arrays: list[Any]) -> Any:
+        """The last step has nothing after it: zeros."""
+        given, current = arrays
+        told = ops.concatenate([current, known_long(self.spec, given)], axis=-1)
+        later, _ = self.stack(ops.flip(told, axis=1), self.stack.empty(told))
+        later = ops.flip(later, axis=1)
+        return ops.concatenate([later[:, 1:], ops.zeros_like(later[:, :1])], axis=1)
 
 
 class Stack(keras.layers.Layer):  # type: ignore[misc]
@@ -286,6 +320,29 @@ class OnlyEarlier(keras.constraints.Constraint):  # type: ignore[misc]
     def __call__(self, kernel: Any) -> Any:
         """The kernel without what it may not see."""
         return kernel * self.mask
+
+
+def corrections(spec: NetworkSpec) -> tuple[Any, Any]:
+    """What says corrections from a hidden state, and what adds to each metric's second one what the
+    metrics before it in the same step tell.
+    """
+    size = 2 * spec.metrics * features.OUTPUTS
+    say = keras.layers.Dense(size, kernel_initializer="zeros", name="corrections")
+    given_earlier = keras.layers.Dense(
+        size, use_bias=False, kernel_initializer="zeros", name="given_earlier",
+        kernel_constraint=OnlyEarlier(spec.metrics),
+    )  # fmt: skip
+    return say, given_earlier
+
+
+def corruption() -> Any:
+    """The noise on what is to be reconstructed, while it is learnt."""
+    return keras.Sequential([keras.layers.GaussianNoise(NOISE), keras.layers.Dropout(DROPPED)])
+
+
+def known_long(spec: NetworkSpec, given: Any) -> Any:
+    """What is known of each step long before it: its inputs without the deviations."""
+    return given[..., 2 * spec.metrics :]
 
 
 def held(word: Any, like: Any) -> Any:

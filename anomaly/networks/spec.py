@@ -82,7 +82,14 @@ class NetworkSpec:
     @property
     def state_arrays(self) -> int:
         """How many (users, units) arrays of memory the network carries from step to step."""
-        return len(self.heads) * self.head_states
+        return (1 if self.one_memory else len(self.heads)) * self.head_states
+
+    @property
+    def one_memory(self) -> bool:
+        """Whether the head that reconstructs reads the memory of the one that forecasts, which has
+        not read the step; else each has its own.
+        """
+        return self.objective == "both" and self.mapping == "many-to-many"
 
 
 def refuse_unserved(model: ModelSettings) -> None:

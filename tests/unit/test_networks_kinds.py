@@ -274,7 +274,7 @@ def test_on_a_grid_of_days_a_day_is_a_step():
 @pytest.mark.parametrize(
     ("chosen", "reason"),
     [
-        ({"bidirectional": True}, "has seen its answer"),
+        ({"bidirectional": True, "objective": "forecast"}, "has seen its answer"),
         ({"bidirectional": True, "objective": "both", "mapping": "one-to-one"}, "that step alone"),
         ({"bidirectional": True, "objective": "reconstruct", "mapping": "many-to-one"}, "not there yet"),
         ({"bidirectional": True, "objective": "both", "mapping": "one-to-many"}, "its own words"),
