@@ -87,9 +87,14 @@ def slots_per_day(step: int) -> int:
     return max(1, min(MAX_SLOTS_PER_DAY, DAY_SECONDS // step))
 
 
+def day_kinds(step: int) -> int:
+    """Kinds of day in the round: working and free ones, or the days of the week on a daily grid."""
+    return WEEKDAYS if step >= DAY_SECONDS else 2
+
+
 def slot_count(step: int) -> int:
-    """Slots of the round: hours of working and of free days, or days of the week on a daily grid."""
-    return WEEKDAYS if step >= DAY_SECONDS else 2 * slots_per_day(step)
+    """Slots of the round: those of each kind of day, one kind after the other."""
+    return day_kinds(step) * slots_per_day(step)
 
 
 def day_starts(grid: Grid, timezone: str) -> NDArray[np.int64]:

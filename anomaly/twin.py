@@ -150,6 +150,15 @@ def levels(state: TwinState, prior: TwinPrior) -> NDArray[np.float32]:
     return np.asarray(mean, dtype=np.float32)
 
 
+def day_levels(state: TwinState, prior: TwinPrior, kinds: int) -> NDArray[np.float32]:
+    """(users, kinds, metrics): the size expected of a step of each kind of day, where something
+    happens in it, linked scale.
+    """
+    rate, size, _ = _tables(state, prior)
+    rate, size = (it.reshape(len(it), kinds, -1, it.shape[-1]) for it in (rate, size))
+    return np.asarray((rate * size).sum(2) / rate.sum(2), dtype=np.float32)
+
+
 def _tables(
     state: TwinState, prior: TwinPrior
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from anomaly import twin
+from anomaly.calendar import day_kinds
 from anomaly.reading import days_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ LEAST_DAYS = 2  # on which they are seen to; one day may be a feast or a patch
 LEAST_SEEN = 20.0  # values (discounted) that a user's own level rests on
 SHARE = 0.9  # of the users, at least, who moved by the same power
 WEEKEND = 3  # days in a row, at most, that may lie nearer without ending a run
-APART = 0.5  # decades that a day lies from the users' levels, at least, to be one of the new unit
+APART = (
+    0.5  # decades that a day lies from any kind of day known, at least, to be one of the new unit
+)
 NEAR = 0.15  # decades about a power within which the middle user lies
 WITHIN = 0.5  # decades about it within which a user counts as moved
 # How units of one kind relate: decimal and binary prefixes, minutes and hours to seconds.
@@ -103,16 +106,29 @@ def _moves(
 ) -> NDArray[np.float64]:
     """(users, days, metrics): how far, in decades, a day's values lie from the user's own level; NaN
     where the user did nothing or the level is not known.
+
+    A day that is like one of the user's kinds of day lies as near as that: a quiet Sunday is no tenth
+    of a Friday in another unit.
     """
     mask = panel.mask & panel.present[..., None]
     active = links.active(panel.values, mask) & (panel.values != 0)
     sizes = np.log10(np.abs(panel.values), where=active, out=np.zeros_like(panel.values))
     count = np.add.reduceat(active, starts, axis=1, dtype=np.int64)
     day = np.add.reduceat(sizes, starts, axis=1, dtype=np.float64) / np.maximum(count, 1)
-    own = np.abs(links.inverse(twin.levels(state, prior))).astype(np.float64)
-    known = (state.active.sum(1) >= LEAST_SEEN) & (own > 0)
-    level = np.log10(own, where=known, out=np.zeros_like(own))
-    return np.where((count > 0) & known[:, None, :], day - level[:, None, :], np.nan)
+    known = state.active.sum(1) >= LEAST_SEEN
+    moves = day - _decades(links, twin.levels(state, prior))[:, None, :]
+    kinds = _decades(links, twin.day_levels(state, prior, day_kinds(panel.grid.step)))
+    for kind in range(kinds.shape[1]):
+        apart = day - kinds[:, None, kind, :]
+        alike = np.abs(apart) < np.minimum(APART, np.abs(moves))
+        moves = np.where(alike, apart, moves)
+    return np.where((count > 0) & known[:, None, :], moves, np.nan)
+
+
+def _decades(links: Links, level: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Logarithms of levels on the linked scale; NaN of what is nothing."""
+    own = np.abs(links.inverse(level)).astype(np.float64)
+    return np.log10(own, where=own > 0, out=np.full_like(own, np.nan))
 
 
 def _runs(moves: NDArray[np.float64]) -> list[tuple[int, int]]:

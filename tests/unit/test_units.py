@@ -21,11 +21,21 @@ def scaled(panel, factor, first=0, last=None, users=slice(None), metric=FILES):
     return replace(panel, values=values)
 
 
+def busier(panel, factor):
+    """The panel with more in its working hours."""
+    values = np.asarray(panel.values)
+    return replace(panel, values=np.where(values > 1, values * factor, values))
+
+
+def learnt(model, history):
+    """What history taught of everyone."""
+    empty = engine.States.empty(model, history.users)
+    return engine.reference(model, history, empty, UTC).states.twin
+
+
 @pytest.fixture(scope="module")
 def known(small_model, history):
-    """What history taught of everyone."""
-    empty = engine.States.empty(small_model, history.users)
-    return engine.reference(small_model, history, empty, UTC).states.twin
+    return learnt(small_model, history)
 
 
 def found(model, panel, known):
@@ -65,6 +75,16 @@ def test_what_people_do_is_no_change_of_unit(small_model, month, known):
         ),  # everyone does more, each by another factor
     ):
         assert found(small_model, panel, known) == ()
+
+
+@pytest.mark.parametrize("more", [1.5, 2, 3])
+def test_a_weekend_is_no_change_of_unit_however_quiet(small_model, history, month, more):
+    """Some tenth of a working hour's files are read in the few hours of a weekend in which any are."""
+    ever = learnt(small_model, busier(history, more))
+    assert found(small_model, busier(month, more), ever) == ()
+    (one,) = found(small_model, scaled(busier(month, more), 1_000, first=9), ever)
+    assert one.factor == pytest.approx(1_000, rel=0.03)
+    assert (one.since, one.until) == (instant(10), month.grid.end)
 
 
 def test_of_strangers_and_of_few_nothing_is_said(small_model, month, known):
