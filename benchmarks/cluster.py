@@ -146,6 +146,10 @@ class Timed:
         """As the books do."""
         return self.books.stage(name)
 
+    def waiting(self, stage: str) -> AbstractContextManager[object]:
+        """As the books do."""
+        return self.books.waiting(stage)
+
     def record(self, stage: str, passed: Passage) -> None:
         """Note a shard's own time."""
         self.books.record(stage, passed)

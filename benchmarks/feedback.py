@@ -19,7 +19,7 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -227,14 +227,15 @@ def scored(seed: int, cache: Path) -> list[Seen]:
     rows = pd.read_parquet(file).to_dict("records")
     return [
         Seen(
-            Flag(**{
-                str(name): value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
-                for name, value in row.items() if name in names
-            }),
+            Flag(**{name: _plain(row[name]) for name in names}),
             str(row["month"]), str(row["cohort"]), bool(row["true"]),
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
 
 
 def score(seed: int) -> list[Seen]:
@@ -252,8 +253,13 @@ def score(seed: int) -> list[Seen]:
     panel = to_panel(rows, grid, tuple(sorted(specs)), specs, users=sorted(rows.user_names))
     zones = dict(zip(world.users["user_id"], world.users["timezone"], strict=True))
     events = tuple(
-        Event(row.kind, int(row.start.timestamp()), int(row.end.timestamp()), row.user_id or None)
-        for row in world.events.itertuples()
+        Event(
+            row["kind"],
+            int(row["start"].timestamp()),
+            int(row["end"].timestamp()),
+            row["user_id"] or None,
+        )
+        for row in world.events.to_dict("records")
     )
     calendar = CalendarContext("UTC", None, zones, events)
     split = int(np.searchsorted(grid.times, cut))

@@ -31,7 +31,7 @@ from anomaly.likelihoods.forecast import Families
 from anomaly.networks import training
 from anomaly.networks.export import to_onnx
 from anomaly.networks.runtime import Network
-from anomaly.networks.spec import NetworkSpec
+from anomaly.networks.spec import Mapping, NetworkSpec
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt  # the backend has to be chosen before
@@ -198,7 +198,7 @@ def reach(cell: str, seeds: Sequence[int], steps: int) -> np.ndarray:
         gradient = np.asarray(tape.gradient(last, given), np.float64)
         norm = np.sqrt(np.square(gradient).sum(-1)).mean(0)[::-1]
         norms.append(np.log10(np.maximum(norm / max(norm[0], 1e-30), 1e-30)))
-    return 10 ** np.mean(norms, axis=0)
+    return np.asarray(10 ** np.mean(norms, axis=0))
 
 
 def explosion(clip: float | None, steps: int, seed: int = 0) -> tuple[list[float], list[float]]:
@@ -268,7 +268,7 @@ def _resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def speed(cell: str, mapping: str, steps: int) -> tuple[float, int]:
+def speed(cell: str, mapping: Mapping, steps: int) -> tuple[float, int]:
     """User-months of 720 hours scored in a second on one core, day by day, 48 units, 5 metrics; and
     how many fused operators the exported network has.
     """
@@ -437,7 +437,8 @@ def show_truncation(effort: Effort, folder: Path) -> None:
 def show_speed(effort: Effort) -> None:
     """How fast each kind scores."""
     rows = []
-    for mapping in ("many-to-many", "one-to-many", "one-to-one"):
+    mappings: tuple[Mapping, ...] = ("many-to-many", "one-to-many", "one-to-one")
+    for mapping in mappings:
         for cell in CELLS:
             rate, fused = speed(cell, mapping, effort.scored)
             rows.append(

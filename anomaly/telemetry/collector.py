@@ -199,7 +199,10 @@ class _Families:
             "Flags of each complete one of the last 13 months for each thousand users scored in it.",
             labels=["month"],
         )
-        self.model = InfoMetricFamily("anomaly_model", "The model in use.")
+        self.model = InfoMetricFamily(
+            "anomaly_model",
+            "The model in use: network, or twin where the statistical twin serves alone.",
+        )
         self.trained = GaugeMetricFamily(
             "anomaly_model_trained_timestamp",
             "When the model in use was trained, in seconds since 1970 UTC.",
@@ -326,9 +329,11 @@ def _fill_model(families: _Families, store: MetricStore, months: Sequence[RunRow
         return
     stands_in = fallback_of(months, store.models.list())
     families.fallback.add_metric([], stands_in is not None)
-    families.model.add_metric([], {"model": NETWORK, "version": champion.version})
-    families.trained.add_metric([NETWORK], champion.registered_at.timestamp())
-    for model, loss in ((NETWORK, champion.validation_loss), (TWIN, champion.twin_loss)):
+    serves = TWIN if champion.cell == "none" else NETWORK
+    families.model.add_metric([], {"model": serves, "version": champion.version})
+    families.trained.add_metric([serves], champion.registered_at.timestamp())
+    losses = {TWIN: champion.twin_loss, serves: champion.validation_loss}
+    for model, loss in losses.items():
         if loss is not None:
             families.loss.add_metric([model], loss)
     if champion.calibration_error is not None:

@@ -23,6 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import ConvergenceWarning
 
+from anomaly.months import DAYS_PER_MONTH
 from benchmarks.detection.layout import DAY, Laid, lay_out, runs
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ Detect = Callable[[pd.DataFrame, pd.Timestamp], tuple[pd.DataFrame, pd.DataFrame
 Score = Callable[[Laid, int], "NDArray[np.float32]"]
 Learn = Callable[["NDArray[np.float32]"], Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]]
 
-MONTH = 30.44 * DAY
+MONTH = DAYS_PER_MONTH * DAY
 WEEK_HOURS = 168
 BUDGET = 20 / 1_000  # false flags in a user-month
 FEW_USERS = 20

@@ -19,6 +19,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,16 @@ import numpy as np
 from sqlalchemy.engine import make_url
 
 from benchmarks.scale import made, world
-from benchmarks.scale.measure import MIB, Cost, cpu_of, run, table
+from benchmarks.scale.measure import MIB, Cost, run, table
 from benchmarks.scale.peers import average_precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anomaly.metrics import MetricSpec
+    from anomaly.months import Month
+    from anomaly.panel import Panel
+    from anomaly.store import FlagFilter
     from pipelines.services import Services
 
 QUICK_STEPS, STEPS = 20, 400
@@ -150,7 +155,7 @@ def line_of(laid: world.World, cost: Cost, merely: float, before: int) -> list[o
     ]  # fmt: skip
 
 
-def _filter() -> object:
+def _filter() -> FlagFilter:
     from anomaly.store import FlagFilter  # noqa: PLC0415
 
     return FlagFilter(month=str(world.MONTH))
@@ -174,7 +179,7 @@ def training(sizes: Sequence[int], steps: int) -> None:
     """Time to train, and how likely a fresh month of other users is under what was learnt."""
     from anomaly import engine  # noqa: PLC0415
     from anomaly.calendar import CalendarContext  # noqa: PLC0415
-    from anomaly.reading import log_likelihood  # noqa: PLC0415
+    from anomaly.reading import log_likelihood, read_with  # noqa: PLC0415
     from anomaly.settings import ModelSettings, Settings  # noqa: PLC0415
 
     context, settings = CalendarContext(), Settings(model=ModelSettings(steps=steps))
@@ -183,17 +188,12 @@ def training(sizes: Sequence[int], steps: int) -> None:
     split = int(np.searchsorted(fresh.grid.times, world.MONTH.start("UTC").timestamp()))
     lines = []
     for users in sizes:
-        fitted: list[engine.Model] = []
         part = history.take(np.arange(users))
-        seconds = cpu_of(
-            lambda part=part, fitted=fitted: fitted.append(
-                engine.fit(part, specs, context, settings, 0)
-            ),
-            1,
-        )
-        model = fitted[0]
+        began = time.process_time()
+        model = engine.fit(part, specs, context, settings, 0)
+        seconds = time.process_time() - began
         states = engine.States.empty(model, fresh.users)
-        said = engine.read_with(model, fresh, states, context)[0].forecast.at(np.s_[:, split:])
+        said = read_with(model, fresh, states, context)[0].forecast.at(np.s_[:, split:])
         nats = log_likelihood(said, fresh.between(split, len(fresh.grid)), model.links)
         lines.append([users, f"{seconds:.0f}", model.summary.steps, f"{nats:.4f}"])
     columns = [
@@ -205,7 +205,9 @@ def training(sizes: Sequence[int], steps: int) -> None:
     table("Training by the size of the sample", columns, lines)
 
 
-def panel_of(first: int, users: int, months: Sequence[object]) -> tuple[object, object]:
+def panel_of(
+    first: int, users: int, months: Sequence[Month]
+) -> tuple[Panel, dict[str, MetricSpec]]:
     """Made users' months as a panel, and what their metrics are."""
     from anomaly.grid import make_grid  # noqa: PLC0415
     from anomaly.metrics import MetricSpec  # noqa: PLC0415
@@ -239,7 +241,8 @@ def peers(users: int, folder: Path, python: str) -> None:
         parts["month"].append(now.values)
         parts["odd"].append(now.odd)
     file = folder / "rows.npz"
-    np.savez(file, **{name: np.concatenate(each)[:users] for name, each in parts.items()})
+    whole = {name: np.concatenate(each)[:users] for name, each in parts.items()}
+    np.savez(file, allow_pickle=False, **whole)
     script = str(Path(__file__).with_name("peers.py"))
     said = run([python, script, str(file)], folder).said
     found = [line.split(";") for line in said.splitlines() if line.count(";") == 2]

@@ -9,6 +9,7 @@ import typer
 
 from anomaly.exceptions import UsageError
 from anomaly.ports import FLAG_SORTS, PUBLISHED, USER_SORTS
+from anomaly.wording import never_run
 from pipelines.cli import feedback, output
 from pipelines.cli.arguments import one_of
 from pipelines.cli.output import Format
@@ -253,7 +254,7 @@ def _never_ran(shell: Shell, month: str) -> bool:
     standing = shell.services().store.ledger.current(month)
     never = standing is None or standing.state not in PUBLISHED
     if never:
-        shell.say(f"{month}: was not run. Run it first: anomaly run --month {month}")
+        shell.say(never_run(month))
     return never
 
 

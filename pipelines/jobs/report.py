@@ -10,6 +10,7 @@ from anomaly.calibration_report import DEPTHS, WITHIN
 from anomaly.exceptions import ModelError, UsageError
 from anomaly.ports import PUBLISHED
 from anomaly.trial import better
+from anomaly.wording import never_run
 from pipelines.jobs.beside import beside
 from pipelines.jobs.train import load_model
 
@@ -70,7 +71,7 @@ def month_report(services: Services, month: Month) -> list[Section]:
     store = services.store
     run = store.ledger.current(str(month))
     if run is None or run.state not in PUBLISHED:
-        raise UsageError(f"{month}: was not run. Run it first: anomaly run --month {month}")
+        raise UsageError(never_run(month))
     rows = store.flags.select(FlagFilter(month=str(month)))
     flags = [row.flag for row in rows if row.suppressed_by is None]
     row = None if run.model_version is None else store.models.get(run.model_version)

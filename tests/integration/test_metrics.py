@@ -155,6 +155,18 @@ def test_the_model_in_use_and_its_twin(store):
     assert trained == (RUN_AT + dt.timedelta(minutes=1)).timestamp()
 
 
+def test_a_twin_that_serves_alone_is_called_so(store):
+    store.models.register(
+        version="7c11", address="models/7c11", sha256="0" * 64, trained_from=RUN_AT, trained_to=RUN_AT,
+        validation_loss=1.0, twin_loss=1.0, calibration_error=0.02, users=48, metrics=("files_read",),
+        configuration="c0ffee", now=RUN_AT, cell="none",
+    )  # fmt: skip
+    store.models.promote("7c11", RUN_AT)
+    assert value(store, "anomaly_model_info", model="twin", version="7c11") == 1
+    assert value(store, "anomaly_model_validation_loss", model="network") is None
+    assert value(store, "anomaly_model_trained_timestamp_seconds", model="twin") is not None
+
+
 def test_durations_are_counted_into_buckets(store):
     publish_month(store)
     name = "anomaly_run_duration_seconds"
