@@ -46,7 +46,7 @@ test-lowest: env ## run the unit tests with the lowest versions that pyproject.t
 	.venv/lowest/bin/python -m pytest -q tests/unit $(ARGS)
 
 quick: env ## run the unit tests that train no network, in under a minute
-	$(BIN)/pytest -m quick -q -n $(WORKERS) tests/unit $(ARGS)
+	$(BIN)/pytest -m quick -q -n $(WORKERS) -p no:schemathesis tests/unit $(ARGS)
 
 # Of no use to a scan for secrets: digests, pictures, data. Example addresses and names of mounted secrets are none.
 NO_SECRETS := ':!*.lock' ':!*.png' ':!*.svg' ':!*.gz' ':!tests/upgrades'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,7 +117,7 @@ def _refuse_unknown(mapping: Mapping[str, str]) -> None:
 
 
 def _refuse_doubled(source: str, present: Sequence[str]) -> None:
-    doubled = sorted({name for name in present if list(present).count(name) > 1})
+    doubled = sorted(name for name, times in Counter(present).items() if times > 1)
     if doubled:
         raise DataError(f"{source}: column {doubled[0]!r} is there twice. Rename one of them.")
 

@@ -15,9 +15,12 @@ def rows(*observed, users=None, metrics=None):
     """Rows from (user, metric, seconds after START, value)."""
     users = users or tuple(sorted({row[0] for row in observed}))
     metrics = metrics or tuple(sorted({row[1] for row in observed}))
+    user_codes, metric_codes = (
+        {name: code for code, name in enumerate(names)} for names in (users, metrics)
+    )
     return Rows(
-        np.array([users.index(row[0]) for row in observed], dtype=np.int32),
-        np.array([metrics.index(row[1]) for row in observed], dtype=np.int32),
+        np.array([user_codes[row[0]] for row in observed], dtype=np.int32),
+        np.array([metric_codes[row[1]] for row in observed], dtype=np.int32),
         np.array([START + row[2] for row in observed], dtype=np.int64),
         np.array([row[3] for row in observed], dtype=np.float64),
         users,

@@ -10,6 +10,7 @@ from anomaly.exceptions import SettingsError
 from anomaly.settings import (
     RESULT_SECTIONS,
     MetricSettings,
+    ScheduleSettings,
     Settings,
     configuration_hash,
     load,
@@ -232,8 +233,8 @@ def test_each_default_in_the_template_can_be_written_out(file):
 @given(st.text(max_size=40))
 def test_no_text_breaks_reading_an_expression(text):
     try:
-        settings = Settings.model_validate({"schedule": {"score": text}})
+        schedule = ScheduleSettings.model_validate({"score": text})
     except ValueError as refused:
         assert "cron expression" in str(refused)
     else:
-        assert len(settings.schedule.score.split()) == 5
+        assert len(schedule.score.split()) == 5
