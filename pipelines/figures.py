@@ -57,6 +57,7 @@ def track_training(services: Services, contest: Contest) -> None:
 
 def _trained(services: Services, contest: Contest, model: Model) -> tracking.Trained:
     summary, showing = model.summary, contest.showings.get(model.version)
+    row = services.store.models.get(model.version)
     return tracking.Trained(
         model.version,
         {
@@ -72,6 +73,6 @@ def _trained(services: Services, contest: Contest, model: Model) -> tracking.Tra
         {
             "configuration": services.configuration, "code_version": services.code_version,
             "serves": model.version == contest.choice.version, "reason": contest.choice.reason,
-            "stopped": summary.stopped,
+            "stopped": summary.stopped, "files": row.address, "sha256": row.sha256,
         },
     )  # fmt: skip

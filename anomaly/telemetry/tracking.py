@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from anomaly.exceptions import SettingsError, SourceError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EXPERIMENT = "anomaly"
+CARD = "model.json"  # the artefact: all of it in one file
 LONGEST = 500  # characters of a parameter or tag
 
 
@@ -29,20 +31,25 @@ class Trained:
     tags: Mapping[str, object]
 
 
+def refuse_missing() -> None:
+    """Raises: SettingsError if MLflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise SettingsError(
+            "[telemetry] mlflow: mlflow is not installed here. Install the extra: "
+            "pip install 'anomaly[mlflow]', or leave the setting out."
+        )
+
+
 def track(address: str, trained: Trained) -> None:
     """Write one run into the experiment `anomaly`.
 
     Args: address: MLflow's tracking URI: http://host:5000, or a folder as file:///path.
     Raises: SettingsError if MLflow is not installed; SourceError if it does not take the run.
     """
-    try:
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
-    except ImportError as error:
-        raise SettingsError(
-            f"[telemetry] mlflow: {error.name} is not installed here. Install the extra: "
-            "pip install 'anomaly[mlflow]', or leave the setting out."
-        ) from error
+    refuse_missing()
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
     try:
         client = MlflowClient(tracking_uri=address)
         known = client.get_experiment_by_name(EXPERIMENT)
@@ -55,6 +62,7 @@ def track(address: str, trained: Trained) -> None:
                 client.log_metric(number, name, figure)
         for name, value in trained.tags.items():
             client.set_tag(number, f"anomaly.{name}", str(value)[:LONGEST])
+        client.log_dict(number, asdict(trained), CARD)
         client.set_terminated(number)
     except (MlflowException, OSError) as error:
         line = str(error).splitlines()[0]

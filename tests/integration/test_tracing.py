@@ -1,10 +1,14 @@
 """What other systems are told of runs and training: spans by OTLP, figures in MLflow."""
 
+import json
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -13,10 +17,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from anomaly.months import Month
 from anomaly.settings import with_values
-from anomaly.telemetry.tracking import EXPERIMENT
+from anomaly.telemetry.tracking import CARD, EXPERIMENT
 from pipelines.jobs.month import run_month
 from pipelines.tracing import traced
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
+from tests.fixtures.programs import free_port, running
 
 MARCH = Month(2026, 3)
 
@@ -91,18 +96,39 @@ def test_a_collector_that_is_away_fails_nothing(services):
     assert run_month(replace(services, watch=watch), MARCH).state == "complete"
 
 
-def test_mlflow_gets_what_was_fitted_and_who_serves(services, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its server is no part of the extra
-    address = (tmp_path / "mlruns").as_uri()
-    outcome = run_month(with_telemetry(services, mlflow=address), MARCH)
-    client = MlflowClient(tracking_uri=address)
+@pytest.fixture
+def mlflow_server(tmp_path) -> Iterator[str]:
+    """The address of an MLflow server that keeps its runs in SQLite and hands artefacts on."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1", f"--port={port}",
+        f"--backend-store-uri=sqlite:///{tmp_path}/mlflow.db", f"--artifacts-destination={tmp_path}/mlflow",
+    ]  # fmt: skip
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    log = tmp_path / "mlflow.log"
+    with running(command, f"{address}/health", log, {**os.environ, **quiet}, seconds=120):
+        yield address
+
+
+def test_mlflow_gets_what_was_fitted_and_who_serves(services, mlflow_server, tmp_path):
+    outcome = run_month(with_telemetry(services, mlflow=mlflow_server), MARCH)
+    client = MlflowClient(tracking_uri=mlflow_server)
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    runs = {it.info.run_name: it.data for it in client.search_runs([experiment.experiment_id])}
+    found = client.search_runs([experiment.experiment_id])
+    runs = {it.info.run_name: it for it in found}
     assert set(runs) == {row.version for row in services.store.models.list()}
+    assert {it.info.status for it in found} == {"FINISHED"}
     serves = runs[outcome.model_version]
-    assert serves.tags["anomaly.serves"] == "True"
-    assert serves.metrics["validation_loss"] == 1.0
-    assert serves.params["cell"] == services.settings.model.cell
+    assert serves.data.tags["anomaly.serves"] == "True"
+    assert serves.data.metrics["validation_loss"] == 1.0
+    assert serves.data.params["cell"] == services.settings.model.cell
+    card = client.download_artifacts(serves.info.run_id, CARD, str(tmp_path))
+    told = json.loads(Path(card).read_text())
+    champion = services.store.models.get(outcome.model_version)
+    assert told["tags"]["sha256"] == champion.sha256
+    assert told["figures"]["validation_loss"] == 1.0
+    assert not any(f'"u{user}"' in Path(card).read_text() for user in range(6))  # nobody's name
 
 
 def test_an_mlflow_that_is_away_fails_nothing(services, tmp_path, capsys):
