@@ -228,6 +228,11 @@ class SourceSettings(Section):
         0.05, ge=0, le=1, description="A larger share of bad rows refuses the data."
     )
 
+    @property
+    def is_named(self) -> bool:
+        """Whether a run reads rows by itself."""
+        return self.url is not None or self.reader is not None or self.path is not None
+
 
 class GridSettings(Section):
     """The time grid on which behaviour is laid out."""

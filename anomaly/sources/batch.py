@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 CURE = "Mend the rows, name the right columns"
 CURES = {
+    "unreadable_time": "Times are read as ISO 8601 (2026-01-31, 2026-01-31 08:00, 2026-01-31T08:00:00+01:00) or as "
+    "seconds to nanoseconds since 1970: convert the column, or name the right one",
     "contradicting_duplicate": "Rows of one user, metric and time contradict each other: name the columns "
-    "that tell users and metrics apart (user_id=…, metric=…), mend the rows"
+    "that tell users and metrics apart (user_id=…, metric=…), mend the rows",
 }
 LONGEST_TEXT = 200  # characters of a bad row that are kept
 

@@ -16,7 +16,18 @@ from pipelines.machine import this_machine, workers_for
 if TYPE_CHECKING:
     from anomaly.settings import Settings
 
-__all__ = ["Executor", "Failure", "open_executor"]
+__all__ = ["Executor", "Failure", "open_executor", "refuse_missing"]
+
+
+def refuse_missing(settings: Settings) -> None:
+    """Refuse an engine that is not installed, before any work is done for it.
+
+    Raises: SettingsError with what to install.
+    """
+    if settings.run.engine == "ray":
+        from pipelines.executors import cluster
+
+        cluster.refuse_missing()
 
 
 @contextmanager

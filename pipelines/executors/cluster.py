@@ -118,6 +118,11 @@ def connected(address: str | None, workers: int, attempts: int, cores: int) -> I
         _ray().shutdown()
 
 
+def refuse_missing() -> None:
+    """Raises: SettingsError if Ray is not installed."""
+    _ray()
+
+
 def machines() -> int:
     """How many machines the cluster has; several of its nodes may be on one."""
     return len({node["NodeManagerAddress"] for node in _ray().nodes() if node["Alive"]})

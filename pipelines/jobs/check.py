@@ -15,16 +15,18 @@ import pyarrow as pa
 from anomaly.exceptions import AnomalyError, DataError, SettingsError
 from anomaly.months import local_days, month_of, months_between
 from anomaly.sources.batch import Tally
+from anomaly.telemetry import tracking
 from anomaly.telemetry.logs import without_password
 from anomaly.wording import counted
+from pipelines.executors import refuse_missing
 from pipelines.jobs.ingest import checks
 from pipelines.jobs.reading import sample, step_seconds
-from pipelines.jobs.train import known_metrics
+from pipelines.jobs.train import can_train, known_metrics
 from pipelines.services import AHEAD
 
 if TYPE_CHECKING:
     from anomaly.months import Month
-    from anomaly.settings import SourceSettings
+    from anomaly.settings import Settings
     from pipelines.services import Services
 
 PROBE = "check"  # the lease that is taken to see whether the database can be written
@@ -45,16 +47,19 @@ class Check:
     error: AnomalyError | None = None
 
 
+READ = Check("settings", "read and understood")
+
+
 def run_checks(open_services: Callable[[], Services]) -> list[Check]:
     """Settings (read already), database, artefacts, source, data; the later need the earlier."""
-    found = [Check("settings", "read and understood")]
     try:
         services = open_services()
+        _extras(services.settings)
     except SettingsError as error:
         return [Check("settings", str(error), error)]
     except AnomalyError as error:
-        return [*found, Check("database", str(error), error)]
-    found.append(_database(services))
+        return [READ, Check("database", str(error), error)]
+    found = [READ, _database(services)]
     for what, look in (
         ("clocks", _clocks),
         ("models", _models),
@@ -68,6 +73,16 @@ def run_checks(open_services: Callable[[], Services]) -> list[Check]:
         except AnomalyError as error:
             found.append(Check(what, str(error), error))
     return found
+
+
+def _extras(settings: Settings) -> None:
+    """What the settings lean on is installed, as far as this environment is the one to use it.
+
+    Raises: SettingsError.
+    """
+    refuse_missing(settings)
+    if settings.telemetry.mlflow is not None and can_train(settings):
+        tracking.refuse_missing()
 
 
 def _database(services: Services) -> Check:
@@ -114,6 +129,8 @@ def _rows_of(services: Services) -> str:
     for days in LOOKED_BACK:
         tally = _looked(services, now - dt.timedelta(days=days))
         if tally.read:
+            source = services.settings.source
+            tally.refuse_beyond(source.max_rejected, source.table or "[source] query")
             return _told(tally, days)
     return f"it answers; no rows in the last {LOOKED_BACK[-1]} days"
 
@@ -181,14 +198,9 @@ def _files(path: Path) -> str:
     return f"{counted(len(files), 'file')}, {sum(file.stat().st_size for file in files):,} bytes"
 
 
-def _reads_rows(source: SourceSettings) -> bool:
-    """Whether a run reads rows by itself."""
-    return source.url is not None or source.reader is not None or source.path is not None
-
-
 def _observations(services: Services) -> str:
     span = services.store.observations.span()
-    if span is None and _reads_rows(services.settings.source):
+    if span is None and services.settings.source.is_named:
         return "none yet; the first run reads them from the source"
     if span is None:
         raise DataError("the database holds no observations. Import some: anomaly import FILE")
@@ -205,7 +217,7 @@ def _observations(services: Services) -> str:
 
 def _history(services: Services) -> str:
     span = services.store.observations.span()
-    if span is None and _reads_rows(services.settings.source):
+    if span is None and services.settings.source.is_named:
         return "not known before the source has been read"
     if span is None:
         raise DataError("there is no history to learn from.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from anomaly.exceptions import UsageError
 from pipelines.exclusive import exclusive
-from pipelines.executors import open_executor
+from pipelines.executors import open_executor, refuse_missing
 from pipelines.jobs.books import Outcome, Scratch, open_run, published
 from pipelines.jobs.footprint import BASE_MEMORY, shard_memory
 from pipelines.jobs.ingest import ingest_source
@@ -47,6 +47,7 @@ def run_month(services: Services, month: Month, options: Options = DEFAULTS) -> 
         return score_month(
             services, scope_of(services, month, options), options, Scratch(str(month))
         )
+    refuse_missing(services.settings)
     with exclusive(services) as holding:
         services.store.ledger.close_interrupted("train", services.clock())
         standing = services.store.ledger.current(str(month))

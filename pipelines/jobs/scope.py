@@ -109,11 +109,13 @@ def whom_to_score(
 
 def _empty(services: Services, month: Month) -> str:
     span = services.store.observations.span()
-    if span is None:
+    if span is None and services.settings.source.is_named:
         return (
-            "the database holds no observations. Import some: anomaly import FILE; or read [source]: "
-            "anomaly schedule --once ingest"
+            "the database holds no observations: [source] has given none so far. Look at it: anomaly check; "
+            "read it: anomaly schedule --once ingest"
         )
+    if span is None:
+        return "the database holds no observations. Import some: anomaly import FILE; or name a [source]"
     first, last = (month_of(when, services.timezone) for when in span)
     return (
         f"{month} holds no rows; observations run from {first} to {last}. Run one of those months."

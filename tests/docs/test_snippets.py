@@ -171,6 +171,16 @@ def test_the_first_month_may_begin_with_a_file(company, tmp_path):
 
 
 @pytest.mark.timeout(600)
+def test_the_readme_alone_leads_from_a_file_to_flags(company, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANOMALY_MODEL__CELL", "none")  # the first month trains a network
+    shutil.copy(company / "activity.csv", tmp_path)
+    told = re.findall(r"^    (anomaly .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(told) == 4
+    said = [run(tmp_path, shlex.split(line)[1:]) for line in told]
+    assert re.match(r"[1-9]\d* flags \(times in UTC\)", said[-1])
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", STORIES)
 def test_a_story_is_run_line_by_line(lived, page, tmp_path):
     folder = shutil.copytree(lived, tmp_path / "folder")

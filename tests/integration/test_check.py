@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
+from anomaly.exceptions import DataError, SettingsError
+from anomaly.months import Month
 from anomaly.settings import with_values
 from pipelines.jobs.check import run_checks
+from pipelines.jobs.month import run_month
 from tests.fixtures.jobs import Clock, at, behaviour, make_services
 
 NOW = at("2026-04-10T12:00")
@@ -53,12 +57,53 @@ def test_duplicates_and_bad_rows_of_the_source_are_told_before_they_are_read(
     against = [("ann", "files", NOW - HOUR, 99.0)]
     ahead = [("ann", "files", NOW + dt.timedelta(days=3), 1.0)]
     write(database_url, rows + again + against + ahead)
-    text = said(services, "source")
+    generous = with_values(services.settings, "test", "source", max_rejected=0.2)
+    text = said(replace(services, settings=generous), "source")
     assert "15 rows of the last day read" in text
     assert "3 say again what a row before said" in text
     assert "2 would be set aside (" in text
     assert "contradicting_duplicate 1" in text
     assert "future_time 1" in text
+
+
+def test_a_source_that_a_run_would_refuse_is_refused(services, database_url):
+    ahead = [("ann", "files", NOW + dt.timedelta(days=3), 1.0)]
+    write(database_url, [("ann", "files", NOW - HOUR, 1.0), *ahead])
+    with pytest.raises(AssertionError, match="activity: 1 of 2 rows are bad .future_time: 1"):
+        said(services, "source")
+
+
+def test_a_run_of_a_source_without_rows_says_where_to_look(services, database_url):
+    write(database_url, [])
+    with pytest.raises(
+        DataError, match=r"\[source\] has given none so far. Look at it: anomaly check"
+    ):
+        run_month(services, Month(2026, 3))
+
+
+@pytest.mark.parametrize(
+    ("module", "section", "values", "told"),
+    [
+        ("ray", "run", {"engine": "ray"}, 'Ray is not installed. Run: pip install "anomaly.ray."'),
+        ("mlflow", "telemetry", {"mlflow": "http://h"}, "pip install 'anomaly.mlflow.'"),
+    ],
+)
+def test_an_extra_that_is_missing_is_told_before_it_is_needed(
+    services, monkeypatch, module, section, values, told
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    wanting = replace(services, settings=with_values(services.settings, "test", section, **values))
+    with pytest.raises(AssertionError, match=told):
+        said(wanting, "settings")
+
+
+def test_a_run_on_ray_without_ray_trains_nothing_first(services, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    services.store.observations.write(behaviour("2026-01", "2026-03", users=4), "t")
+    on_ray = with_values(services.settings, "test", "run", engine="ray")
+    with pytest.raises(SettingsError, match="Ray is not installed"):
+        run_month(replace(services, settings=on_ray), Month(2026, 3))
+    assert services.store.models.list() == []
 
 
 def test_a_clean_source_is_told_in_one_phrase(services, database_url):

@@ -265,6 +265,15 @@ def test_a_plan_reads_nothing_first_where_rows_come_by_import(database, tmp_path
     assert plan_month(database, Month(2026, 3)).new_rows == 0
 
 
+def test_times_in_another_writing_are_refused_with_those_that_are_read(database, capsys, tmp_path):
+    rows = "user_id,metric,observed_at,value\nada,logons,17.03.2026 08:00,3\n"
+    (tmp_path / "a.csv").write_text(rows)
+    assert run(["import", "a.csv"]) == 4
+    said = capsys.readouterr().err
+    assert "'ada,logons,17.03.2026 08:00,3' (unreadable_time)" in said
+    assert "Times are read as ISO 8601 (2026-01-31, 2026-01-31 08:00" in said
+
+
 def test_a_file_whose_users_are_not_named_says_how_to_name_them(database, tmp_path, capsys):
     table = behaviour("2026-01", "2026-01").rename_columns(["who", "what", "at", "amount"])
     pcsv.write_csv(table, tmp_path / "a.csv")
