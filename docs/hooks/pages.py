@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from mkdocs.structure.files import File
 from prometheus_client import CollectorRegistry
@@ -119,6 +119,8 @@ def _type(kind: Any) -> str:
     """What a value may be, in words."""
     if kind in WORDS:
         return WORDS[kind]
+    if get_origin(kind) is Annotated:
+        return _type(get_args(kind)[0])
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) in {Union, UnionType}:

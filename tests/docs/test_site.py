@@ -42,6 +42,8 @@ def test_every_setting_has_its_line(pages):
         for key, setting in pages.section_model(field).model_fields.items():
             (line,) = [line for line in section.splitlines() if line.startswith(f"| `{key}` |")]
             assert (setting.description or "?").split("|")[0] in line
+    assert "annotated" not in text
+    assert "| `reader` | none | text |" in text
 
 
 def test_every_address_of_the_interface_has_its_section(pages):
@@ -79,6 +81,20 @@ def test_it_is_read_and_searched_from_a_folder(site, page):
     page.keyboard.type("truncate_steps")
     page.locator(".md-search-result__item").first.wait_for()
     assert not [address for address in asked if not address.startswith("file:")]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_is_wider_than_the_screen_and_no_name_in_a_table_is_broken(site, page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    for file in sorted(site.glob("*.html")):
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, file.name
+        broken = page.evaluate(
+            "[...document.querySelectorAll('article td code')]"
+            ".filter(one => /^[a-z0-9_]+$/.test(one.textContent) && one.getClientRects().length > 1)"
+            ".map(one => one.textContent)"
+        )
+        assert broken == [], file.name
 
 
 @pytest.mark.parametrize("place", ["forgotten.md", "drawer/forgotten.md"])
