@@ -13,13 +13,14 @@ the holder of a lease fires.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ SILENT_LEASES = 3  # a run without a heartbeat for so many leases has lost its p
 OVERDUE = dt.timedelta(days=1)  # a month not complete so long after its closing time is missed
 TELL_SECONDS = 60  # how often people are told what was held back
 LOOK_BACK = tuple(dt.timedelta(days=days) for days in (1 / 24, 1, 8, 32, 366))
+BEGUN = ("running", "provisional", "complete", "failed")  # states of runs that did begin
 CRON_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")  # by cron's numbers, 7 is 0
 
 # Runs `anomaly` with these arguments to its end and gives its exit code.
@@ -138,6 +140,7 @@ class Scheduler:
         self._going: dict[str, dt.datetime] = {}
         self._revived: set[int] = set()
         self._lock = threading.Lock()
+        self._serving = threading.Lock()
         self._token: Token | None = None
         self._clockwork: BackgroundScheduler | None = None
 
@@ -202,7 +205,7 @@ class Scheduler:
         current = month_of(now, services.timezone)
         first = max(min(states, default=current), current.plus(-12))
         for month in months_between(first, current):
-            if states.get(month) == "complete":
+            if states.get(month) in {"complete", "running"}:
                 continue
             closing = closing_time(services, month)
             services.store.ledger.plan(MONTH_JOB, closing, str(month))
@@ -270,7 +273,7 @@ class Scheduler:
                 job,
                 planned_for,
                 now,
-                note=f"the run begun at {going:%Y-%m-%d %H:%M} is still going",
+                note=f"the run begun at {going:%Y-%m-%d %H:%M} UTC is still going",
             )
         else:
             self._services.store.ledger.plan(job, planned_for)
@@ -279,16 +282,32 @@ class Scheduler:
         self._plan_next(job)
 
     def serve_requests(self) -> None:
-        """Do the runs that people have asked for on the page, one after another."""
+        """Do the runs that people have asked for on the page, one after another.
+
+        They wait while another run is at work, whether this scheduler's or not. A call meanwhile leaves
+        them to this one.
+        """
+        if self._serving.acquire(blocking=False):
+            try:
+                self._serve_waiting()
+            finally:
+                self._serving.release()
+
+    def _serve_waiting(self) -> None:
         services = self._services
-        while self.leads:
+        while self.leads and not self._going:
             request = services.store.requests.take(services.clock(), services.holder)
             if request is None:
                 return
             arguments = ["run", "--month", str(request.month)]
             code = self._runner([*arguments, "--force"] if request.job == RESCORE else arguments)
+            if code == BusyError.exit_code:
+                services.store.requests.put_back(request)
+                return
             note = "done" if code == 0 else f"ended with exit code {code}; see the ledger"
-            ran = services.store.ledger.runs(job=MONTH_JOB, month=request.month, limit=1)
+            ran = services.store.ledger.runs(
+                job=MONTH_JOB, month=request.month, states=BEGUN, limit=1
+            )
             run_id = ran[0].id if ran else None
             services.store.requests.done(request, services.clock(), run_id, note)
 
@@ -334,9 +353,17 @@ class Scheduler:
                 del self._going[job]
 
     def _not_carried_out(self, job: str, planned_for: dt.datetime, code: int) -> None:
-        """Close a plan that its process has not taken up; one it has taken up stays as it ended."""
-        busy = code == BusyError.exit_code
-        why = "another run was going" if busy else f"its process ended with exit code {code}"
+        """Close a plan that its process has not taken up; one it has taken up stays as it ended.
+
+        It stays open where this scheduler has stopped and its processes with it: who leads next makes it up.
+        """
+        if not self.leads:
+            return
+        why = f"its process ended with exit code {code}"
+        if code == BusyError.exit_code:
+            why = "another run was going"
+        elif code < 0:
+            why = f"its process was ended by {signal.Signals(-code).name}"
         now = self._services.clock()
         self._services.store.ledger.missed(job, planned_for, now, note=why)
 
@@ -370,8 +397,9 @@ class Scheduler:
         )
         for work in (self.serve_requests, self.acknowledge):
             clockwork.add_job(
-                guarded(work), "interval", seconds=REQUEST_SECONDS, id=work.__name__, coalesce=True
-            )
+                guarded(work), "interval", seconds=REQUEST_SECONDS, id=work.__name__, coalesce=True,
+                max_instances=2,
+            )  # fmt: skip
         lead()
         clockwork.start()
         self._clockwork = clockwork
@@ -385,6 +413,7 @@ class Scheduler:
 def guarded(work: Callable[..., None]) -> Callable[..., None]:
     """Work whose failure is logged and tried again at its next time, such as without a database."""
 
+    @functools.wraps(work)  # its name stands in what APScheduler logs
     def careful(*arguments: str) -> None:
         try:
             work(*arguments)
@@ -494,10 +523,13 @@ def do_train(services: Services, planned_for: dt.datetime | None) -> Iterator[st
 
 def do_score(services: Services, planned_for: dt.datetime | None) -> Iterator[str]:
     """Take in late rows, score the month so far, and close months whose lateness has passed."""
-    run = _enter(services, "score", planned_for)
     notes = []
-    with failing(services, run):
-        with exclusive(services) as holding:
+    with ExitStack() as work:
+        with exclusive(
+            services
+        ) as holding:  # entered after it: who finds another at work was missed
+            run = _enter(services, "score", planned_for)
+            work.enter_context(failing(services, run))
             for outcome in take_in(services, holding):
                 notes.append(f"{outcome.month} {outcome.note}")
                 yield notes[-1]

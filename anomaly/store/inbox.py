@@ -127,6 +127,11 @@ class Requests:
         row = self._database.write(lambda c: c.execute(taken).one_or_none())
         return None if row is None else Request(**row_values(row))
 
+    def put_back(self, request: Request) -> None:
+        """Let a request wait again, in its place: whoever took it up could not carry it out yet."""
+        waits = sa.update(requests).where(requests.c.id == request.id)
+        self._database.write(lambda c: c.execute(waits.values(taken_at=None, holder=None)))
+
     def done(
         self, request: Request, now: dt.datetime, run_id: int | None = None, note: str = ""
     ) -> None:

@@ -222,7 +222,7 @@ def test_a_run_that_is_still_going_is_not_started_twice(services, clock):
     runs.release.set()
     assert len(runs.asked) == 1
     assert ledger_of(services)[1:] == [
-        ("missed", at("2026-03-12T02:30"), "the run begun at 2026-03-11 02:30 is still going"),
+        ("missed", at("2026-03-12T02:30"), "the run begun at 2026-03-11 02:30 UTC is still going"),
         ("planned", at("2026-03-13T02:30"), None),
     ]
 
@@ -237,6 +237,29 @@ def test_a_job_that_finds_another_process_at_work_is_written_as_missed(services,
             break
         time.sleep(0.01)
     assert ledger_of(services)[0] == ("missed", at("2026-03-11T02:30"), "another run was going")
+
+
+def test_a_job_that_a_signal_ended_before_it_began_names_the_signal(services, clock):
+    made = scheduler(services, Runs(code=-9))
+    clock.now = at("2026-03-11T02:30:01")
+    made.fire("score")
+    wait_for_end(made)
+    ended = ("missed", at("2026-03-11T02:30"), "its process was ended by SIGKILL")
+    assert ledger_of(services)[0] == ended
+
+
+def test_a_job_that_ends_with_its_scheduler_before_it_began_is_made_up(services, clock):
+    runs = Runs(code=-15)
+    runs.release.clear()
+    made = scheduler(services, runs)
+    clock.now = at("2026-03-11T02:30:01")
+    made.fire("score")
+    made.step_down()
+    runs.release.set()
+    wait_for_end(made)
+    again = Runs()
+    scheduler(services, again)
+    assert ["schedule", "--once", "score"] in again.settled(2)
 
 
 def test_of_two_schedulers_one_fires(services, sqlite_url, tmp_path, clock):
@@ -262,6 +285,64 @@ def test_runs_that_were_asked_for_are_done(services, clock):
     scheduler(services, runs).serve_requests()
     assert runs.asked == [["run", "--month", "2026-02"], ["run", "--month", "2026-01"]]
     assert services.store.requests.waiting() == []
+
+
+def test_one_that_was_asked_for_waits_while_another_run_is_at_work(services, clock):
+    services.store.requests.ask("month", "2026-02", "someone", clock())
+    codes = [BusyError.exit_code, 0]
+    made = scheduler(services, lambda _: codes.pop(0))
+    made.serve_requests()
+    assert [one.month for one in services.store.requests.waiting()] == ["2026-02"]
+    made.serve_requests()
+    (done,) = services.store.requests.latest(1)
+    assert (done.note, codes) == ("done", [])
+
+
+def test_one_that_was_asked_for_waits_for_a_job_of_the_schedule(services, clock):
+    services.store.requests.ask("month", "2026-02", "someone", clock())
+    go_on = threading.Event()
+    asked = []
+
+    def run(arguments):
+        asked.append(arguments[0])
+        return 0 if go_on.wait(10) else 1
+
+    made = scheduler(services, run)
+    clock.now = at("2026-03-11T02:30:01")
+    made.fire("score")
+    made.serve_requests()
+    assert len(services.store.requests.waiting()) == 1
+    go_on.set()
+    wait_for_end(made)
+    made.serve_requests()
+    assert asked == ["schedule", "run"]
+
+
+def test_a_second_look_for_what_was_asked_for_does_not_wait_for_the_first(services, clock):
+    services.store.requests.ask("month", "2026-02", "someone", clock())
+    asked = []
+
+    def run(arguments):
+        asked.append(arguments[-1])
+        if asked == ["2026-02"]:
+            services.store.requests.ask("month", "2026-01", "someone", clock())
+            made.serve_requests()
+            assert asked == ["2026-02"]
+        return 0
+
+    made = scheduler(services, run)
+    made.serve_requests()
+    assert asked == ["2026-02", "2026-01"]
+
+
+def test_what_was_asked_for_names_the_run_that_did_it_not_one_that_was_missed(services, clock):
+    ledger = services.store.ledger
+    run = ledger.start("month", "2026-02", configuration="c", code_version="1", now=clock())
+    ledger.finish(run, "complete", clock())
+    ledger.missed("month", at("2026-03-04T00:00"), clock())
+    services.store.requests.ask("month", "2026-02", "someone", clock())
+    scheduler(services, Runs()).serve_requests()
+    assert services.store.requests.latest(1)[0].run_id == run.id
 
 
 def test_months_are_scored_nightly_and_closed_when_late_rows_are_no_longer_awaited(services, clock):
@@ -365,7 +446,8 @@ def test_ingest_without_a_source_says_so(services):
     assert ledger_of(services, "ingest") == [("complete", None, "no [source] is configured")]
 
 
-def test_a_scheduled_job_that_meets_a_live_holder_is_busy(services, clock):
+@pytest.mark.parametrize("job", ["ingest", "train", "score"])
+def test_a_scheduled_job_that_meets_a_live_holder_is_busy_and_has_not_failed(services, clock, job):
     ttl = dt.timedelta(seconds=30)
     token = services.store.lease.acquire(WORK, "other", ttl, clock())
 
@@ -374,7 +456,8 @@ def test_a_scheduled_job_that_meets_a_live_holder_is_busy(services, clock):
         services.store.lease.renew(WORK, "other", token, ttl, clock())
 
     with pytest.raises(BusyError):
-        list(do_job(replace(services, sleep=renewed), "ingest", None))
+        list(do_job(replace(services, sleep=renewed), job, None))
+    assert ledger_of(services, job) == []
 
 
 def test_children_end_with_the_scheduler():
