@@ -596,6 +596,15 @@ class Operations(Protocol):
         ...
 
 
+class UndeliveredRow(Protocol):
+    """A message that failed, when and why."""
+
+    @property
+    def at(self) -> dt.datetime: ...
+    @property
+    def note(self) -> str: ...
+
+
 class FigureReader(Protocol):
     """Sums that the database works out."""
 
@@ -609,6 +618,10 @@ class FigureReader(Protocol):
 
     def notifications(self) -> Mapping[tuple[str, str], int]:
         """Messages sent, by channel and outcome."""
+        ...
+
+    def undelivered(self, since: dt.datetime) -> Mapping[str, UndeliveredRow]:
+        """Channels whose last message failed, since then."""
         ...
 
     def latest_ends(self) -> Mapping[tuple[str, str], EndedRow]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from anomaly.store.lease import LEADER
-from anomaly.store.notifications import SENDING
+from anomaly.store.notifications import FAILED, SENDING
 from anomaly.store.tables import feedback, leases, notifications, run_stages, runs
 
 if TYPE_CHECKING:
@@ -43,6 +43,14 @@ class Ended:
 
     run_id: int
     at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A message that failed, when (aware UTC) and why."""
+
+    at: dt.datetime
+    note: str
 
 
 class Figures:
@@ -154,6 +162,22 @@ class Figures:
         query = sa.select(*by, sa.func.count()).where(ended).group_by(*by)
         rows = self._database.read(lambda c: c.execute(query).all())
         return {(channel, outcome): count for channel, outcome, count in rows}
+
+    def undelivered(self, since: dt.datetime) -> dict[str, Undelivered]:
+        """Channels whose last message failed, since then."""
+        last = (
+            sa.select(sa.func.max(notifications.c.id))
+            .where(notifications.c.outcome != SENDING)
+            .group_by(notifications.c.channel)
+        )
+        query = (
+            sa.select(notifications.c.channel, notifications.c.sent_at, notifications.c.note)
+            .where(notifications.c.id.in_(last), notifications.c.outcome == FAILED)
+            .where(notifications.c.sent_at > since)
+            .order_by(notifications.c.channel)
+        )
+        rows = self._database.read(lambda c: c.execute(query).all())
+        return {channel: Undelivered(at, note) for channel, at, note in rows}
 
 
 def _latest(keys: set[tuple[int, str]]) -> sa.Select[tuple[int, str, float, dt.datetime]]:

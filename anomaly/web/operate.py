@@ -121,6 +121,7 @@ def _facts(store: WebStore, renderer: Renderer, operations: Operations) -> opera
         stages={run.id: store.ledger.stages(run.id) for run in runs if run.state == "running"},
         models=store.models.list(),
         watermarks=store.figures.watermarks(),
+        undelivered=store.figures.undelivered(operations.now() - operating.UNDELIVERED),
         requests=store.requests.latest(SHOWN_REQUESTS),
         waiting=store.requests.waiting(),
         paused=store.requests.paused(),

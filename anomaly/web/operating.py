@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,14 @@ from anomaly.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from anomaly.ports import Condition, ModelRow, RequestRow, RunRow, StageRow
+    from anomaly.ports import Condition, ModelRow, RequestRow, RunRow, StageRow, UndeliveredRow
 
 MONTHS = 13  # as the metrics show
 SILENT = dt.timedelta(minutes=2)  # a heartbeat older than this is told
 STANDING = dt.timedelta(minutes=30)  # so is work that has not got on for longer
 STALE = dt.timedelta(days=2)  # a source whose newest row is older than this is told
+REJECTED = 0.02  # so is a larger share of a day's rows that were set aside
+UNDELIVERED = dt.timedelta(hours=1)  # and a message that failed since, none having arrived after it
 STATES = {
     "complete": "complete",
     "provisional": "provisional",
@@ -41,6 +43,7 @@ LATE = (
     "rows or events that came late, of {users}, wait. The next scoring takes them in, unless the settings "
     "have changed since the month was scored: then score it again below."
 )
+UNDELIVERED_NOTE = "the last one failed at {when}: {why}. It is tried again; anomaly notify test says whether it helps."
 ASKED = {
     "month": "run",
     "rescore": "score again",
@@ -161,6 +164,7 @@ class Facts:
     stages: Mapping[int, Sequence[StageRow]]
     models: Sequence[ModelRow]
     watermarks: Mapping[str, dt.datetime]
+    undelivered: Mapping[str, UndeliveredRow]
     requests: Sequence[RequestRow]
     waiting: Sequence[RequestRow]
     paused: RequestRow | None
@@ -203,7 +207,8 @@ def strip(facts: Facts) -> list[MonthCell]:
     by_month = {run.month: run for run in facts.month_states if run.month is not None}
     current = month_of(facts.now, facts.timezone)
     known = [Month.parse(month) for month in by_month]
-    first = max(min([*known, current]), current.plus(1 - MONTHS))
+    # At least the month that ended last: that nobody ran it is told, as the alerts do.
+    first = max(min([*known, current.previous()]), current.plus(1 - MONTHS))
     return [
         _cell(str(month), by_month.get(str(month)), month, facts)
         for month in months_between(first, max([*known, current]))
@@ -291,11 +296,43 @@ def _attention(
         for each in sources
         if each.stale
     ]
+    found += _set_aside(facts)
+    found += [
+        (
+            f"messages to {channel}",
+            UNDELIVERED_NOTE.format(
+                when=words.moment(failed.at, facts.timezone), why=failed.note.rstrip(".")
+            ),
+        )
+        for channel, failed in facts.undelivered.items()
+    ]
     for request in facts.waiting:
         if facts.now - request.asked_at > SILENT:
             since = words.moment(request.asked_at, facts.timezone)
             found.append(("request", f"{ASKED.get(request.job, request.job)} waits since {since}."))
     return found
+
+
+def _set_aside(facts: Facts) -> list[tuple[str, str]]:
+    """Sources of which too many rows of the last day could not be used."""
+    read: Counter[str] = Counter()
+    reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for run in facts.runs:
+        if run.source and run.finished_at and facts.now - run.finished_at < dt.timedelta(days=1):
+            read[run.source] += run.rows_read
+            reasons[run.source].update(run.rows_rejected)
+    told = []
+    for source, counts in sorted(reasons.items()):
+        share = counts.total() / max(read[source], 1)
+        if share > REJECTED:
+            why = ", ".join(
+                f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.most_common()
+            )
+            rows = f"{counts.total():,} of {counted(read[source], 'row')} read in a day"
+            told.append(
+                (f"source {source}", f"{rows} were set aside ({why}). See the table rejects.")
+            )
+    return told
 
 
 def _going(run: RunRow, facts: Facts) -> Going:

@@ -60,6 +60,39 @@ def test_it_says_at_a_glance_whether_the_last_month_ran(web):
     assert "made up once" in said
 
 
+@pytest.fixture
+def fresh(sqlite_url) -> Iterator[Store]:
+    engine = open_engine(sqlite_url)
+    schema.upgrade(engine)
+    made = Store(engine, retries=0)
+    yield made
+    made.close()
+
+
+def test_an_empty_ledger_does_not_hide_that_nobody_ran_the_last_month(fresh):
+    with serving(app_of(fresh, Asked(fresh))) as address:
+        page = httpx.get(f"{address}/operate", timeout=60)
+    assert "July 2026 is not complete. Nobody ran it" in text_of(page)
+    assert "/operate/ask?action=month&amp;month=2026-07" in page.text
+
+
+def test_messages_that_fail_and_rows_that_are_set_aside_are_named(fresh):
+    for minutes, rejected in ((50, {}), (40, {"unreadable_value": 41})):
+        at = NOW - dt.timedelta(minutes=minutes)
+        run = fresh.ledger.start("ingest", configuration="c", code_version="1", now=at)
+        fresh.ledger.finish(
+            run, "complete", at, source="hr:activity", rows_read=1_000, rows_rejected=rejected
+        )
+    fresh.notifications.record("chat", "test", "failed", "it said 500.", NOW)
+    with serving(app_of(fresh, Asked(fresh))) as address:
+        said = text_of(httpx.get(f"{address}/operate", timeout=60))
+        assert "Source hr:activity 41 of 2,000 rows read in a day were set aside" in said
+        assert "41 unreadable value" in said
+        assert "Messages to chat the last one failed at" in said
+        fresh.notifications.record("chat", "test", "sent", "", NOW)
+        assert "Messages to chat" not in text_of(httpx.get(f"{address}/operate", timeout=60))
+
+
 def test_a_running_month_shows_its_stage_and_how_far_it_is(web):
     said = text_of(web.get("/operate"))
     assert "score, for 1 minute" in said
