@@ -173,6 +173,7 @@ class Scheduler:
             return
         self._token = lease.acquire(LEADER, services.holder, ttl, now)
         if self._token is not None:
+            services.store.requests.put_back_others(services.holder)
             self.expect_months()
             for job in JOBS:
                 self.make_up(job)
@@ -218,13 +219,16 @@ class Scheduler:
     def _see_to(self, run: Run, now: dt.datetime) -> None:
         """Go on with a month whose process has gone, once; close anything else as failed."""
         store = self._services.store
+        name = f"{MONTH_JOB} {run.month}"
+        with self._lock:
+            if name in self._going:  # what goes on with it has not said so yet
+                return
         cancelled = store.requests.cancelling([run.id])
         for request in cancelled:
             store.requests.done(request, now, run.id, "cancelled")
         if run.job == MONTH_JOB and run.id not in self._revived and not cancelled:
             self._revived.add(run.id)
             structlog.get_logger().warning("run_taken_up", run_id=run.id, month=run.month)
-            name = f"{MONTH_JOB} {run.month}"
             self._start(name, now, ["run", "--month", str(run.month)], None)
             return
         beaten = run.heartbeat_at or run.started_at or now
@@ -301,7 +305,7 @@ class Scheduler:
                 return
             arguments = ["run", "--month", str(request.month)]
             code = self._runner([*arguments, "--force"] if request.job == RESCORE else arguments)
-            if code == BusyError.exit_code:
+            if code == BusyError.exit_code or (code and not self.leads):  # or stopped with this
                 services.store.requests.put_back(request)
                 return
             note = "done" if code == 0 else f"ended with exit code {code}; see the ledger"

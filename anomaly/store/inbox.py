@@ -132,6 +132,16 @@ class Requests:
         waits = sa.update(requests).where(requests.c.id == request.id)
         self._database.write(lambda c: c.execute(waits.values(taken_at=None, holder=None)))
 
+    def put_back_others(self, holder: str) -> None:
+        """Let runs wait again that another than this holder took up and never closed: it is gone."""
+        waits = sa.update(requests).where(
+            requests.c.job.in_(WORK),
+            requests.c.taken_at.is_not(None),
+            requests.c.finished_at.is_(None),
+            requests.c.holder != holder,
+        )
+        self._database.write(lambda c: c.execute(waits.values(taken_at=None, holder=None)))
+
     def done(
         self, request: Request, now: dt.datetime, run_id: int | None = None, note: str = ""
     ) -> None:

@@ -335,6 +335,26 @@ def test_a_second_look_for_what_was_asked_for_does_not_wait_for_the_first(servic
     assert asked == ["2026-02", "2026-01"]
 
 
+def test_what_was_asked_for_and_stopped_with_the_scheduler_waits_for_the_next(services, clock):
+    services.store.requests.ask("rescore", "2026-02", "someone", clock())
+
+    def stopped(_):
+        made.step_down()
+        return 143
+
+    made = scheduler(services, stopped)
+    made.serve_requests()
+    assert [one.job for one in services.store.requests.waiting()] == ["rescore"]
+
+
+def test_what_a_scheduler_that_is_gone_had_taken_up_is_done_by_the_next(services, clock):
+    services.store.requests.ask("rescore", "2026-02", "someone", clock())
+    services.store.requests.take(clock(), "gone")
+    runs = Runs()
+    scheduler(services, runs).serve_requests()
+    assert runs.asked == [["run", "--month", "2026-02", "--force"]]
+
+
 def test_what_was_asked_for_names_the_run_that_did_it_not_one_that_was_missed(services, clock):
     ledger = services.store.ledger
     run = ledger.start("month", "2026-02", configuration="c", code_version="1", now=clock())

@@ -198,6 +198,15 @@ def settled(runner, count):
     return runner.asked
 
 
+def ended(made):
+    """Wait until nothing that the scheduler started goes on."""
+    for _ in range(500):
+        if not made._going:
+            return
+        time.sleep(0.01)
+    raise AssertionError(made._going)
+
+
 def test_a_silent_month_is_gone_on_with_once_then_it_has_failed(services, clock):
     runner = Started()
     made = leading(services, runner)
@@ -207,11 +216,25 @@ def test_a_silent_month_is_gone_on_with_once_then_it_has_failed(services, clock)
     clock.sleep(300)
     made.look_after()
     assert settled(runner, 1) == [["run", "--month", "2026-03"]]
+    ended(made)
     made.look_after()
     left = services.store.ledger.get(run.id)
     assert (left.state, left.note) == (
         "failed", "its process fell silent after 2026-05-20 00:00 UTC",
     )  # fmt: skip
+
+
+def test_a_silent_month_has_not_failed_while_what_goes_on_with_it_is_starting(services, clock):
+    go_on = threading.Event()
+    made = leading(services, lambda _: 0 if go_on.wait(10) else 1)
+    run = begun(services)
+    clock.sleep(300)
+    made.look_after()
+    clock.sleep(60)
+    made.look_after()
+    assert services.store.ledger.get(run.id).state == "running"
+    go_on.set()
+    ended(made)
 
 
 def test_a_silent_job_without_a_month_has_failed(services, clock):
