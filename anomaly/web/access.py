@@ -23,6 +23,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import iter_route_contexts
 
+from anomaly.exceptions import SourceError
 from anomaly.ports import TokenKeeper
 from anomaly.roles import Caller, Identity, Role, is_local
 from anomaly.settings import WebSettings
@@ -153,9 +154,13 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """A dependency: the caller, who has at least this role; None lets anyone in, unlooked at."""
+    """A dependency: the caller, who has at least this role; None lets anyone in, unlooked at.
+
+    away: the route also answers while the database is away, which knows callers: to None then.
+    """
 
     role: Role | None
+    away: bool = False
 
     async def __call__(self, request: Request) -> Caller | None:
         """The caller.
@@ -165,7 +170,12 @@ class Needs:
         """
         if self.role is None:
             return None
-        visit = await visiting(request)
+        try:
+            visit = await visiting(request)
+        except SourceError:
+            if not self.away:
+                raise
+            return None
         caller = visit.caller
         if caller is None:
             raise HTTPException(401, "log on first", {"WWW-Authenticate": "Bearer"})
@@ -180,12 +190,13 @@ class Needs:
         return caller
 
 
-def needs(role: str) -> Needs:
+def needs(role: str, *, away: bool = False) -> Needs:
     """What a route depends on to be served to callers of a role and of all above it.
 
+    Args: away: see `Needs`.
     Raises: ValueError if there is no such role.
     """
-    return Needs(Role(role))
+    return Needs(Role(role), away)
 
 
 ANYONE = Needs(None)
@@ -221,6 +232,11 @@ async def refuse_forged(request: Request, visit: Visit) -> None:
             "this request did not come from a page of this site, or the page was too old. Load it "
             "again and send it once more; programs use a token: Authorization: Bearer …",
         )
+
+
+def is_known(request: Request) -> bool:
+    """Whether it was looked up who sends this request."""
+    return getattr(request.state, "visit", None) is not None
 
 
 def roles_of_routes(app: FastAPI) -> Iterator[tuple[str, str, Role | None]]:

@@ -5,7 +5,8 @@ Nothing it serves makes a browser ask another machine for anything, and the head
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -24,13 +25,16 @@ from anomaly.months import parse_duration
 from anomaly.ports import Operations, WebStore
 from anomaly.settings import Settings
 from anomaly.web import api, assets, feedback, logon, operate, pages
-from anomaly.web.access import ANYONE, Door, needs, roles_of_routes
+from anomaly.web.access import ANYONE, Door, is_known, needs, roles_of_routes
 
 if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
     from anomaly.model import Model
 
 LARGEST_BODY = 1 << 20  # bytes; the largest form holds some notes
 NO_NUL = "the address holds a NUL character, which no name has. Leave it out."
+DATABASE_UP = "anomaly_database_up"
 YEAR_SECONDS = 31_536_000
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -127,12 +131,16 @@ def _add_probes(
     alive: Callable[[], bool],
 ) -> None:
     door: Door = app.state.door
-    watched = ANYONE if door.settings.metrics_public else needs("monitor")
+    # That the database is away must be told while it is away, and with it who may ask.
+    watched = ANYONE if door.settings.metrics_public else needs("monitor", away=True)
 
     @app.get("/metrics", include_in_schema=False, dependencies=[Depends(watched)])
     def metrics(request: Request) -> Response:
         encode, kind = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"Content-Type": kind})
+        told = Collected(tuple(registry.collect()))
+        if watched.role is not None and not is_known(request) and told.reads_database:
+            raise HTTPException(503, "the database came back a moment ago. Ask again.")
+        return Response(encode(told), headers={"Content-Type": kind})
 
     @app.get("/healthz", include_in_schema=False, dependencies=[Depends(ANYONE)])
     def healthz() -> Response:
@@ -147,7 +155,9 @@ def _add_probes(
         except SourceError as error:
             # Anyone may ask, so why it is not ready goes to the log: it names the database.
             log.warning("not_ready", error=str(error))
-            return JSONResponse({"status": "unavailable"}, 503)
+            return JSONResponse(
+                {"status": "unavailable", "conditions": {"database": "failed"}}, 503
+            )
         answer: dict[str, Any] = {"status": "ready", "leader": leader()}
         found = operations.conditions() if operations is not None else ()
         answer["conditions"] = {each.name: each.state for each in found}
@@ -160,6 +170,23 @@ def _add_probes(
     )
     def description() -> dict[str, Any]:
         return app.openapi()
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a registry said once, for an encoder of prometheus_client."""
+
+    families: Sequence[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        """All of it."""
+        return self.families
+
+    @property
+    def reads_database(self) -> bool:
+        """Whether figures of the database are among it."""
+        samples = [sample for family in self.families for sample in family.samples]
+        return not any(one.name == DATABASE_UP and one.value == 0 for one in samples)
 
 
 def _is_known(door: Door, request: Request) -> bool:

@@ -4,16 +4,18 @@ import datetime as dt
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import APIRouter, HTTPException
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from anomaly.exceptions import SourceError
 from anomaly.roles import Role
 from anomaly.settings import Settings
 from anomaly.store import Store, open_engine, schema
+from anomaly.telemetry.collector import build_registry
 from anomaly.web.access import Recorder, roles_of_routes, unrecorded
 from anomaly.web.app import create_app
 from pipelines.trail import Trail
@@ -284,6 +286,38 @@ def test_attempts_to_log_on_are_limited(shared):
         limited = log_on(web, "guess")
         assert limited.headers["retry-after"] == "60"
         assert web.get("/healthz").status_code == 200
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[Store]:
+    """A store whose database cannot be reached."""
+    store = Store(open_engine(f"sqlite:///{tmp_path / 'gone' / 'a.db'}"), retries=0)
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("authentication", ["auto", "required"])
+def test_metrics_tell_that_the_database_is_away_which_knows_who_may_ask(away, authentication):
+    door = door_of(away, authentication=authentication)
+    registry = build_registry(away, lambda: False, lambda: dt.datetime.now(dt.UTC))
+    app = create_app(away, Settings(), registry, lambda: False, door)
+    with serving(app) as address, httpx.Client(base_url=address, timeout=60) as web:
+        bearer = {"Authorization": f"Bearer {'x' * 43}"}
+        told = web.get("/metrics", headers=bearer)
+        assert (told.status_code, "\nanomaly_database_up 0.0\n" in told.text) == (200, True)
+        ready = web.get("/readyz")
+        assert (ready.status_code, ready.json()["conditions"]) == (503, {"database": "failed"})
+        assert web.get("/api/v1/flags", headers=bearer).status_code == 503
+
+
+def test_metrics_of_a_database_that_came_back_meanwhile_are_not_for_the_unknown(away):
+    registry = CollectorRegistry()
+    Gauge("anomaly_database_up", "x", registry=registry).set(1)
+    app = create_app(
+        away, Settings(), registry, lambda: False, door_of(away, authentication="auto")
+    )
+    with serving(app) as address:
+        assert httpx.get(f"{address}/metrics", timeout=60).status_code == 503
 
 
 def test_metrics_can_be_made_public(shared):
