@@ -118,7 +118,7 @@ class Artefacts:
     def _refused(path: Path, why: str) -> ModelError:
         return ModelError(
             f"{path}: the model's file {why}; the model is not used. "
-            "Restore it from a backup or train again: anomaly run --month MONTH --force"
+            "Restore it from a backup, or take the model before it: anomaly models rollback"
         )
 
 

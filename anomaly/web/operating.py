@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ MONTHS = 13  # as the metrics show
 SILENT = dt.timedelta(minutes=2)  # a heartbeat older than this is told
 STANDING = dt.timedelta(minutes=30)  # so is work that has not got on for longer
 STALE = dt.timedelta(days=2)  # a source whose newest row is older than this is told
-REJECTED = 0.02  # so is a larger share of a day's rows that were set aside
+REJECTED = 0.02  # so is a larger share of the rows read last that was set aside
 UNDELIVERED = dt.timedelta(hours=1)  # and a message that failed since, none having arrived after it
 STATES = {
     "complete": "complete",
@@ -314,24 +314,19 @@ def _attention(
 
 
 def _set_aside(facts: Facts) -> list[tuple[str, str]]:
-    """Sources of which too many rows of the last day could not be used."""
-    read: Counter[str] = Counter()
-    reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for run in facts.runs:
-        if run.source and run.finished_at and facts.now - run.finished_at < dt.timedelta(days=1):
-            read[run.source] += run.rows_read
-            reasons[run.source].update(run.rows_rejected)
-    told = []
-    for source, counts in sorted(reasons.items()):
-        share = counts.total() / max(read[source], 1)
-        if share > REJECTED:
+    """Sources of whose last reading too many rows could not be used; a refused one is a job that failed."""
+    told, seen = [], set()
+    for run in facts.runs:  # the newest first
+        if run.source is None or run.source in seen or not run.rows_read or run.finished_at is None:
+            continue
+        seen.add(run.source)
+        counts = Counter(run.rows_rejected)
+        if run.state != "failed" and counts.total() > REJECTED * run.rows_read:
             why = ", ".join(
                 f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.most_common()
             )
-            rows = f"{counts.total():,} of {counted(read[source], 'row')} read in a day"
-            told.append(
-                (f"source {source}", f"{rows} were set aside ({why}). See the table rejects.")
-            )
+            rows = f"{counts.total():,} of the {counted(run.rows_read, 'row')} read last were set aside"
+            told.append((f"source {run.source}", f"{rows} ({why}). See the table rejects."))
     return told
 
 

@@ -86,7 +86,7 @@ def test_messages_that_fail_and_rows_that_are_set_aside_are_named(fresh):
     fresh.notifications.record("chat", "test", "failed", "it said 500.", NOW)
     with serving(app_of(fresh, Asked(fresh))) as address:
         said = text_of(httpx.get(f"{address}/operate", timeout=60))
-        assert "Source hr:activity 41 of 2,000 rows read in a day were set aside" in said
+        assert "Source hr:activity 41 of the 1,000 rows read last were set aside" in said
         assert "41 unreadable value" in said
         assert "Messages to chat the last one failed at" in said
         fresh.notifications.record("chat", "test", "sent", "", NOW)
