@@ -438,7 +438,8 @@ class RunSettings(Section):
         "3d", description="A month is complete when a run starts this long after its end."
     )
     artefacts: Path | None = Field(
-        None, description="Folder of models; default: beside the database."
+        None,
+        description="Folder of models. Default: beside SQLite's file, else anomaly-artefacts where the command starts.",
     )
     ray_address: str | None = Field(
         None,

@@ -43,6 +43,9 @@ OTHERS = {
     "pip",
     "promtool",
     "openssl",
+    "apt-get",
+    "systemctl",
+    "psql",
 }
 FENCE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^ *```",
