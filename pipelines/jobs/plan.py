@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -182,6 +183,5 @@ def expected_flags(services: Services, scope: Scope) -> float | None:
 
 
 def started_seconds() -> float:
-    """What starting this program has taken so far in processor time; a run starts in the same way."""
-    used = psutil.Process().cpu_times()
-    return float(used.user + used.system)
+    """What starting this program has taken so far on the clock; a run starts in the same way."""
+    return time.time() - psutil.Process().create_time()

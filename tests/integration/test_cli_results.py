@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pipelines.cli.app import run
 from pipelines.cli.data import plan_lines
 from pipelines.exclusive import exclusive
 from pipelines.jobs.month import Options, run_month
-from pipelines.jobs.plan import plan_month
+from pipelines.jobs.plan import plan_month, started_seconds
 from pipelines.jobs.reading import peering_of
 from pipelines.jobs.report import as_markdown, month_report
 from pipelines.jobs.retention import delete_due
@@ -193,6 +194,12 @@ def test_models_are_listed_promoted_and_rolled_back(scored, capsys):
     assert run(["models", "promote", version]) == 4
     assert run(["models", "rollback"]) == 4
     assert run(["models", "promote", "nonsense"]) == 4
+
+
+def test_starting_is_counted_by_the_clock_which_a_busy_machine_stretches():
+    before = started_seconds()
+    time.sleep(0.3)  # takes no processor time
+    assert started_seconds() - before >= 0.3
 
 
 def test_a_plan_changes_nothing(scored, capsys):
