@@ -163,3 +163,13 @@ def test_only_operators_and_those_above_may(store, asked):
         codes = [client.get("/operate", headers=bearer(tokens[role])).status_code for role in roles]
         assert client.get("/operate").status_code == 401
     assert codes == [403, 200]
+
+
+def test_a_long_path_in_a_note_stays_within_its_card(fresh, page):
+    run = fresh.ledger.start("month", "2026-07", configuration="c", code_version="1", now=NOW)
+    note = f"the file of the model differs: /var/lib/{'anomaly_models' * 8}/network.onnx"
+    fresh.ledger.finish(run, "failed", NOW, note=note)
+    with serving(app_of(fresh, Asked(fresh))) as address:
+        page.goto(f"{address}/operate")
+        cards = "[...document.querySelectorAll('section.card')]"
+        assert page.evaluate(f"{cards}.filter(it => it.scrollWidth > it.clientWidth).length") == 0
