@@ -45,6 +45,7 @@ def _renamed(exported: bytes) -> bytes:
     def name_of(old: str) -> str:
         return old if old in kept else names.setdefault(old, f"v{len(names)}")
 
+    _in_order(graph)
     _rename(graph, name_of)
     for number, output in enumerate(graph.output):
         _rename_value(graph, output.name, f"said_{number}")
@@ -52,6 +53,40 @@ def _renamed(exported: bytes) -> bytes:
     graph.name, graph.doc_string = "forecaster", ""
     model.producer_version = model.doc_string = ""
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _in_order(graph: Any) -> None:
+    """Nodes as the outputs need them: the exporter's own order follows the names that it counted up."""
+    maker = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    nodes, places = list(graph.node), list[int]()
+    seen: set[int] = set()
+
+    def visit(name: str) -> None:
+        place = maker.get(name)
+        if place is None or place in seen:
+            return
+        seen.add(place)
+        for needed in _needs(nodes[place]):
+            visit(needed)
+        places.append(place)
+
+    for output in graph.output:
+        visit(output.name)
+    ordered = [type(nodes[place]).FromString(nodes[place].SerializeToString()) for place in places]
+    del graph.node[:]
+    graph.node.extend(ordered)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _in_order(attribute.g)
+
+
+def _needs(node: Any) -> list[str]:
+    """What a node reads, the bodies of its loops included."""
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    within = [name for body in bodies for inner in body.node for name in _needs(inner)]
+    given = [value.name for body in bodies for value in body.output]
+    return [*node.input, *within, *given]
 
 
 def _rename(graph: Any, name_of: Callable[[str], str]) -> None:
