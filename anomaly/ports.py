@@ -48,6 +48,7 @@ USER_SORTS: Mapping[str, SortKind] = {
     "confidence": "number", "user_id": "text", "cohort": "text",
 }  # fmt: skip
 PUBLISHED = ("complete", "provisional")  # run states whose results analysts see
+DATABASE_UP = "anomaly_database_up"  # the metric that says whether the rest could be read
 UNKNOWN = -1.0  # what is unknown of a user's month is sorted as this
 
 

@@ -32,9 +32,7 @@ LEAST_DAYS = 2  # on which they are seen to; one day may be a feast or a patch
 LEAST_SEEN = 20.0  # values (discounted) that a user's own level rests on
 SHARE = 0.9  # of the users, at least, who moved by the same power
 WEEKEND = 3  # days in a row, at most, that may lie nearer without ending a run
-APART = (
-    0.5  # decades that a day lies from any kind of day known, at least, to be one of the new unit
-)
+APART = 0.5  # decades, at least, that a day of the new unit lies from any kind of day known
 NEAR = 0.15  # decades about a power within which the middle user lies
 WITHIN = 0.5  # decades about it within which a user counts as moved
 # How units of one kind relate: decimal and binary prefixes, minutes and hours to seconds.

@@ -529,9 +529,8 @@ def do_score(services: Services, planned_for: dt.datetime | None) -> Iterator[st
     """Take in late rows, score the month so far, and close months whose lateness has passed."""
     notes = []
     with ExitStack() as work:
-        with exclusive(
-            services
-        ) as holding:  # entered after it: who finds another at work was missed
+        with exclusive(services) as holding:
+            # Entered only now: whoever finds another at work was missed, and has not failed.
             run = _enter(services, "score", planned_for)
             work.enter_context(failing(services, run))
             for outcome in take_in(services, holding):

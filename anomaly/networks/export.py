@@ -76,14 +76,18 @@ def _in_order(graph: Any) -> None:
     del graph.node[:]
     graph.node.extend(ordered)
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _in_order(attribute.g)
+        for body in _bodies(node):
+            _in_order(body)
+
+
+def _bodies(node: Any) -> list[Any]:
+    """The graphs within a node: the body of a loop."""
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
 
 
 def _needs(node: Any) -> list[str]:
     """What a node reads, the bodies of its loops included."""
-    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    bodies = _bodies(node)
     within = [name for body in bodies for inner in body.node for name in _needs(inner)]
     given = [value.name for body in bodies for value in body.output]
     return [*node.input, *within, *given]
@@ -94,11 +98,10 @@ def _rename(graph: Any, name_of: Callable[[str], str]) -> None:
     for number, node in enumerate(graph.node):
         node.name, node.doc_string = f"n{number}", ""
         node.input[:] = [name_of(name) for name in node.input]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _rename(attribute.g, name_of)
-                for value in (*attribute.g.input, *attribute.g.output):
-                    value.name = name_of(value.name)
+        for body in _bodies(node):
+            _rename(body, name_of)
+            for value in (*body.input, *body.output):
+                value.name = name_of(value.name)
         node.output[:] = [name_of(name) for name in node.output]
     for tensor in graph.initializer:
         tensor.name, tensor.doc_string = name_of(tensor.name), ""

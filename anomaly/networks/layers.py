@@ -336,12 +336,8 @@ def corrections(spec: NetworkSpec) -> tuple[Any, Any]:
 
 
 def corruption() -> Any:
-    """The noise on what is to be reconstructed, while it is learnt.
-
-    Named: Keras would count such layers, and the order in the exported graph follows the names.
-    """
-    noise = keras.layers.GaussianNoise(NOISE, name="noise")
-    return keras.Sequential([noise, keras.layers.Dropout(DROPPED, name="hidden")], name="corrupt")
+    """The noise on what is to be reconstructed, while it is learnt."""
+    return keras.Sequential([keras.layers.GaussianNoise(NOISE), keras.layers.Dropout(DROPPED)])
 
 
 def known_long(spec: NetworkSpec, given: Any) -> Any:

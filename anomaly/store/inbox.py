@@ -129,18 +129,20 @@ class Requests:
 
     def put_back(self, request: Request) -> None:
         """Let a request wait again, in its place: whoever took it up could not carry it out yet."""
-        waits = sa.update(requests).where(requests.c.id == request.id)
-        self._database.write(lambda c: c.execute(waits.values(taken_at=None, holder=None)))
+        self._let_wait(requests.c.id == request.id)
 
     def put_back_others(self, holder: str) -> None:
         """Let runs wait again that another than this holder took up and never closed: it is gone."""
-        waits = sa.update(requests).where(
+        self._let_wait(
             requests.c.job.in_(WORK),
             requests.c.taken_at.is_not(None),
             requests.c.finished_at.is_(None),
             requests.c.holder != holder,
         )
-        self._database.write(lambda c: c.execute(waits.values(taken_at=None, holder=None)))
+
+    def _let_wait(self, *which: sa.ColumnElement[bool]) -> None:
+        waits = sa.update(requests).where(*which).values(taken_at=None, holder=None)
+        self._database.write(lambda c: c.execute(waits))
 
     def done(
         self, request: Request, now: dt.datetime, run_id: int | None = None, note: str = ""

@@ -27,6 +27,7 @@ import anomaly
 from anomaly.exceptions import AnomalyError
 from anomaly.fallback import fallback_of
 from anomaly.months import Month, month_of
+from anomaly.ports import DATABASE_UP
 from anomaly.records import SKIP_REASONS
 from anomaly.rows import REASONS
 
@@ -253,7 +254,7 @@ class _Families:
         )
         self.build = InfoMetricFamily("anomaly_build", "The version that is running.")
         self.up = GaugeMetricFamily(
-            "anomaly_database_up",
+            DATABASE_UP,
             "1 where the database answered this scrape, else 0 and its figures are left out.",
         )
 

@@ -234,7 +234,7 @@ async def refuse_forged(request: Request, visit: Visit) -> None:
         )
 
 
-def is_known(request: Request) -> bool:
+def was_looked_up(request: Request) -> bool:
     """Whether it was looked up who sends this request."""
     return getattr(request.state, "visit", None) is not None
 

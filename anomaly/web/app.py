@@ -22,10 +22,10 @@ from starlette.middleware.sessions import SessionMiddleware
 import anomaly
 from anomaly.exceptions import AnomalyError, SourceError
 from anomaly.months import parse_duration
-from anomaly.ports import Operations, WebStore
+from anomaly.ports import DATABASE_UP, Operations, WebStore
 from anomaly.settings import Settings
 from anomaly.web import api, assets, feedback, logon, operate, pages
-from anomaly.web.access import ANYONE, Door, is_known, needs, roles_of_routes
+from anomaly.web.access import ANYONE, Door, needs, roles_of_routes, was_looked_up
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 1 << 20  # bytes; the largest form holds some notes
 NO_NUL = "the address holds a NUL character, which no name has. Leave it out."
-DATABASE_UP = "anomaly_database_up"
 YEAR_SECONDS = 31_536_000
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -138,7 +137,7 @@ def _add_probes(
     def metrics(request: Request) -> Response:
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         told = Collected(tuple(registry.collect()))
-        if watched.role is not None and not is_known(request) and told.reads_database:
+        if watched.role is not None and not was_looked_up(request) and told.reads_database:
             raise HTTPException(503, "the database came back a moment ago. Ask again.")
         return Response(encode(told), headers={"Content-Type": kind})
 

@@ -25,11 +25,12 @@ from anomaly import features
 from anomaly.networks import layers
 from anomaly.networks.spec import NetworkSpec
 from benchmarks.scale.measure import table
+from benchmarks.scale.network import DAY, METRICS, UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-METRICS, UNITS, DAY, PIECE = 5, 48, 24, 96
+PIECE = 96  # steps that gradients flow back through
 TRIES = 7
 
 

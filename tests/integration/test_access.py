@@ -375,15 +375,6 @@ def test_a_log_on_that_cannot_be_written_does_not_come_to_pass(shared, tokens):
 # --- an open server: on localhost, before the first token
 
 
-@pytest.fixture
-def fresh(sqlite_url: str) -> Iterator[Store]:
-    engine = open_engine(sqlite_url)
-    schema.upgrade(engine)
-    store = Store(engine, retries=0)
-    yield store
-    store.close()
-
-
 def test_localhost_is_open_until_the_first_token_is_made(fresh):
     with client(fresh) as web:
         assert web.get("/").status_code == 200

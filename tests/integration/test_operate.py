@@ -60,15 +60,6 @@ def test_it_says_at_a_glance_whether_the_last_month_ran(web):
     assert "made up once" in said
 
 
-@pytest.fixture
-def fresh(sqlite_url) -> Iterator[Store]:
-    engine = open_engine(sqlite_url)
-    schema.upgrade(engine)
-    made = Store(engine, retries=0)
-    yield made
-    made.close()
-
-
 def test_an_empty_ledger_does_not_hide_that_nobody_ran_the_last_month(fresh):
     with serving(app_of(fresh, Asked(fresh))) as address:
         page = httpx.get(f"{address}/operate", timeout=60)

@@ -26,7 +26,7 @@ from pipelines.schedule import (
     do_job,
     months_to_score,
 )
-from tests.fixtures.jobs import Clock, at, behaviour, make_services
+from tests.fixtures.jobs import Clock, at, behaviour, make_services, wait_for_end
 
 NIGHT = "30 2 * * *"
 
@@ -200,14 +200,6 @@ def test_a_clock_that_jumps_back_and_forth_makes_no_job_due_twice(services, cloc
     wait_for_end(made)
     plans = [planned for _, planned, _ in ledger_of(services)]
     assert len(plans) == len(set(plans))
-
-
-def wait_for_end(made):
-    for _ in range(500):
-        if not made._going:
-            return
-        time.sleep(0.01)
-    raise AssertionError(made._going)
 
 
 def test_a_run_that_is_still_going_is_not_started_twice(services, clock):

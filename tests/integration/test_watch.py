@@ -21,7 +21,7 @@ from pipelines.jobs.month import run_month
 from pipelines.schedule import Scheduler
 from pipelines.stopping import EXIT_CODE, Stopped
 from pipelines.watch import Heard, Watchdog, where_stands
-from tests.fixtures.jobs import Clock, at, behaviour, make_services
+from tests.fixtures.jobs import Clock, at, behaviour, make_services, wait_for_end
 
 SAME = {"configuration": "c1", "code_version": "1"}
 MARCH = Month(2026, 3)
@@ -198,15 +198,6 @@ def settled(runner, count):
     return runner.asked
 
 
-def ended(made):
-    """Wait until nothing that the scheduler started goes on."""
-    for _ in range(500):
-        if not made._going:
-            return
-        time.sleep(0.01)
-    raise AssertionError(made._going)
-
-
 def test_a_silent_month_is_gone_on_with_once_then_it_has_failed(services, clock):
     runner = Started()
     made = leading(services, runner)
@@ -216,7 +207,7 @@ def test_a_silent_month_is_gone_on_with_once_then_it_has_failed(services, clock)
     clock.sleep(300)
     made.look_after()
     assert settled(runner, 1) == [["run", "--month", "2026-03"]]
-    ended(made)
+    wait_for_end(made)
     made.look_after()
     left = services.store.ledger.get(run.id)
     assert (left.state, left.note) == (
@@ -234,7 +225,7 @@ def test_a_silent_month_has_not_failed_while_what_goes_on_with_it_is_starting(se
     made.look_after()
     assert services.store.ledger.get(run.id).state == "running"
     go_on.set()
-    ended(made)
+    wait_for_end(made)
 
 
 def test_a_silent_job_without_a_month_has_failed(services, clock):
