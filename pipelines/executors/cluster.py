@@ -106,16 +106,20 @@ def connected(address: str | None, workers: int, attempts: int, cores: int) -> I
     place = address or os.environ.get("RAY_ADDRESS") or HERE
     own = {"num_cpus": cores, "include_dashboard": False} if place == HERE else {}
     try:
+        _join(place, own)
+        yield Tasks(workers, attempts)
+    finally:  # also of a cluster that did not answer: Ray would go on asking it
+        _ray().shutdown()
+
+
+def _join(place: str, own: dict[str, Any]) -> None:
+    try:
         _ray().init(place, log_to_driver=False, logging_level="warning", **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SettingsError(
             f"[run] ray_address: no Ray cluster answers at {place!r} ({_line(error)}). Start one "
             "(ray start --head), name it, or leave it out to use this machine alone."
         ) from error
-    try:
-        yield Tasks(workers, attempts)
-    finally:
-        _ray().shutdown()
 
 
 def refuse_missing() -> None:
