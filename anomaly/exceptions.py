@@ -9,6 +9,7 @@
     ├── DataError                   4   the data were refused
     │   ├── ShapeError              4   two arrays do not belong together
     │   └── ModelError              4   a model failed its checks
+    │       └── ModelFormatError    4   another version of the product wrote it
     └── BusyError                   5   the same work is being done elsewhere
 
 A message says what was wrong, where (file, row, column, setting) and what to do next.
@@ -55,6 +56,10 @@ class ShapeError(DataError):
 
 class ModelError(DataError):
     """A model that failed its checks and must not be used."""
+
+
+class ModelFormatError(ModelError):
+    """A model in the files' format of another version: a run trains a new one where it may."""
 
 
 class BusyError(AnomalyError):

@@ -16,7 +16,7 @@ import numpy as np
 from anomaly.calendar import slot_count
 from anomaly.calibration import CentralMap, TailMap
 from anomaly.calibration_report import Calibration
-from anomaly.exceptions import ModelError
+from anomaly.exceptions import ModelError, ModelFormatError
 from anomaly.likelihoods.forecast import Families
 from anomaly.likelihoods.links import Links
 from anomaly.metrics import MetricSpec
@@ -204,7 +204,7 @@ class Model:
     def _read(cls, files: Mapping[str, bytes]) -> Model:
         head = json.loads(files[JSON_FILE])
         if head["format"] != FORMAT:
-            raise ModelError(
+            raise ModelFormatError(
                 f"the model is of format {head['format']}, this version reads {FORMAT}. Train again."
             )
         with np.load(io.BytesIO(files[ARRAYS_FILE]), allow_pickle=False) as found:

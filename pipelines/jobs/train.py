@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
-from anomaly.exceptions import DataError, ModelError, UsageError
+from anomaly.exceptions import DataError, ModelError, ModelFormatError, UsageError
 from anomaly.metrics import infer_specs
 from anomaly.months import month_of
 from anomaly.panel import Panel
@@ -91,24 +91,41 @@ def model_for(services: Services, month: Month, *, train: bool, keep: bool = Tru
     champion = services.store.models.champion(
         month.start(services.timezone), services.configuration
     )
-    if champion is not None:
-        if not (train and due(services, champion, month)):
+    if champion is None:
+        refuse_untrained(services, month, train=train)
+        why = "no model was trained before it with this configuration"
+    elif not (train and due(services, champion, month)):
+        try:
             return serving(services, champion)
-        if not can_train(services.settings):
-            return noted(serving(services, champion), "training was due, but " + NO_TRAINING)
-    if train and not can_train(services.settings):
-        raise UsageError(
-            f"{month}: no model was trained before it with this configuration, and {NO_TRAINING} "
-            'Train it there first, or set [model] cell = "none" for the twin alone.'
-        )
+        except ModelFormatError as error:
+            if not (train and can_train(services.settings)):
+                raise
+            why = f"model {champion.version}: {error}"
+    elif can_train(services.settings):
+        why = f"the last training is over {services.settings.model.retrain_months} months old"
+    else:
+        return noted(serving(services, champion), "training was due, but " + NO_TRAINING)
+    structlog.get_logger().info("training_due", month=str(month), reason=why)
+    if keep:
+        return Serving(train_and_register(services, month))
+    return Serving(hold_contest(services, month).serves)
+
+
+def refuse_untrained(services: Services, month: Month, *, train: bool) -> None:
+    """Refuse a month before which no model was trained, where none may or can be.
+
+    Raises: UsageError.
+    """
     if not train:
         raise UsageError(
             f"{month}: no model was trained before it with this configuration. "
             "Run without --no-train."
         )
-    if keep:
-        return Serving(train_and_register(services, month))
-    return Serving(hold_contest(services, month).serves)
+    if not can_train(services.settings):
+        raise UsageError(
+            f"{month}: no model was trained before it with this configuration, and {NO_TRAINING} "
+            'Train it there first, or set [model] cell = "none" for the twin alone.'
+        )
 
 
 def can_train(settings: Settings) -> bool:

@@ -8,8 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
-from anomaly.exceptions import BusyError, DataError, ModelError, SourceError, UsageError
+from anomaly.exceptions import (
+    BusyError,
+    DataError,
+    ModelError,
+    ModelFormatError,
+    SourceError,
+    UsageError,
+)
 from anomaly.feedback import Label, Terms
 from anomaly.months import Month
 from anomaly.settings import Settings, with_values
@@ -408,6 +416,32 @@ def test_the_twin_serves_where_the_champion_s_files_have_changed(services):
     with pytest.raises(ModelError, match="the model's file cannot be read"):
         run_month(services, MARCH, Options(force=True))
     assert services.store.ledger.runs(job="month")[0].state == "failed"
+
+
+def test_a_model_of_another_version_s_format_is_trained_anew_and_named(services, monkeypatch):
+    run_month(services, Month(2026, 2))
+    old = {row.version for row in services.store.models.list()}
+    read = engine_of(services).Model.from_files
+
+    def from_files(files):
+        model = read(files)
+        if model.version in old:
+            raise ModelFormatError("the model is of format 1, this version reads 2. Train again.")
+        return model
+
+    monkeypatch.setattr(engine_of(services).Model, "from_files", from_files)
+    with pytest.raises(ModelFormatError):
+        run_month(services, MARCH, Options(train=False))
+    with capture_logs() as lines:
+        outcome = run_month(services, MARCH)
+    (why,) = [line["reason"] for line in lines if line["event"] == "training_due"]
+    assert re.fullmatch(r"model .*-lstm: the model is of format 1, this version reads 2.*", why)
+    assert (outcome.state, outcome.model_version in old) == ("complete", False)
+    assert services.store.models.champion().version == outcome.model_version
+    trained = len(engine_of(services).fitted)
+    services.clock.sleep(60)
+    run_month(services, MARCH, Options(force=True))
+    assert len(engine_of(services).fitted) == trained
 
 
 def test_only_some_users_is_provisional_and_names_the_others(services):
