@@ -4,6 +4,8 @@
     python -m benchmarks.scale network                        the network beside numpy's matrix product
     python -m benchmarks.scale month --users 1000,10000       read to published flags, beside pyarrow alone
     python -m benchmarks.scale month --users 1000 --url URL   the same from rows in a database
+    python -m benchmarks.scale shares --users 10000           where the time goes, by py-spy
+    python -m benchmarks.scale precision --users 1000         float16 and int8: time, and change in flags
     python -m benchmarks.scale training                       time and quality by the number of users learnt from
     python -m benchmarks.scale peers [--python PYTHON]        other detectors on the same user-months
     python -m benchmarks.scale startup                        how long the command line takes to begin
@@ -29,15 +31,13 @@ import numpy as np
 from sqlalchemy.engine import make_url
 
 from benchmarks.scale import made, world
+from benchmarks.scale import shares as measured_shares
 from benchmarks.scale.measure import MIB, Cost, run, table
 from benchmarks.scale.peers import average_precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anomaly.metrics import MetricSpec
-    from anomaly.months import Month
-    from anomaly.panel import Panel
     from anomaly.store import FlagFilter
     from pipelines.services import Services
 
@@ -78,28 +78,42 @@ def grow(folder: Path, users: int) -> None:
     services.store.close()
 
 
-def month(
-    sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, workers: int, python: str
-) -> None:
-    """Whole months, from rows to published flags, without training: one model and its states for all."""
+def prepared(folder: Path, *, url: str | None, steps: int, workers: int) -> world.World:
+    """A world with a model and the states of those who are known."""
     learnt = world.lay(folder / "learnt", url=url, steps=steps, workers=workers)
     run([*learnt.command, "db", "upgrade"], learnt.folder)
     if url is not None:
         run([*learnt.command, "import", str(learnt.folder / "rows")], learnt.folder)
     run([sys.executable, "-c", APART.format("learn", str(learnt.folder), "")], learnt.folder)
+    return learnt
+
+
+def peopled(learnt: world.World, folder: Path, users: int) -> world.World:
+    """A copy of it with so many users, who all have states."""
+    laid = world.grown(learnt, folder, users)
+    run([sys.executable, "-c", APART.format("grow", str(laid.folder), f", {users}")], laid.folder)
+    return laid
+
+
+def scoring(laid: world.World) -> list[str]:
+    """The command that scores the world's month."""
+    return [*laid.command, "run", "--month", str(world.MONTH), "--no-train"]
+
+
+def month(
+    sizes: Sequence[int], folder: Path, *, url: str | None, steps: int, workers: int, python: str
+) -> None:
+    """Whole months, from rows to published flags, without training: one model and its states for all."""
+    learnt = prepared(folder, url=url, steps=steps, workers=workers)
     lines = []
     for users in sizes:
-        laid = world.grown(learnt, folder / str(users), users)
-        run(
-            [sys.executable, "-c", APART.format("grow", str(laid.folder), f", {users}")],
-            laid.folder,
-        )
+        laid = peopled(learnt, folder / str(users), users)
         bytes_before = database_bytes(laid)
         if url is not None:
             rows = laid.folder / "rows" / f"month={world.MONTH}"
             run([*laid.command, "import", str(rows)], laid.folder)
         merely = stock(laid, url, python)
-        cost = run([*laid.command, "run", "--month", str(world.MONTH), "--no-train"], laid.folder)
+        cost = run(scoring(laid), laid.folder)
         lines.append(line_of(laid, cost, merely, bytes_before))
         print(*lines[-1], sep="; ", file=sys.stderr, flush=True)
         shutil.rmtree(laid.folder)
@@ -113,6 +127,14 @@ def month(
         columns,
         lines,
     )
+
+
+def shares(users: int, folder: Path, *, steps: int, workers: int) -> None:
+    """Where the time of a month goes, by py-spy."""
+    laid = peopled(prepared(folder, url=None, steps=steps, workers=workers), folder / "laid", users)
+    found = measured_shares.shared_out(measured_shares.recorded(laid, scoring(laid)))
+    lines = [[part, f"{share:.2f}"] for part, share in found.items()]
+    table(f"Where the time of a month of {users:,} users goes", ["part", "share"], lines)
 
 
 def stock(laid: world.World, url: str | None, python: str) -> float:
@@ -175,6 +197,17 @@ def network(*, quick: bool) -> None:
     table("Network scoring, ONNX Runtime, one thread", columns, measured.rows(batches, 512))
 
 
+def precision(users: int, steps: int) -> None:
+    """The trained network in float32, float16 and int8: what each saves, and what becomes of flags."""
+    from benchmarks.scale import precision as measured  # noqa: PLC0415 (ONNX's tools come along)
+
+    columns = [
+        "", "ms a user-month in the network", "of float32", "KiB", "flags", "stayed", "went", "came",
+        "a score moved by at most", "by who else is scored", "average precision",
+    ]  # fmt: skip
+    table(f"{users:,} users, the same network in fewer bits", columns, measured.rows(users, steps))
+
+
 def training(sizes: Sequence[int], steps: int) -> None:
     """Time to train, and how likely a fresh month of other users is under what was learnt."""
     from anomaly import engine  # noqa: PLC0415
@@ -183,14 +216,14 @@ def training(sizes: Sequence[int], steps: int) -> None:
     from anomaly.settings import ModelSettings, Settings  # noqa: PLC0415
 
     context, settings = CalendarContext(), Settings(model=ModelSettings(steps=steps))
-    history, specs = panel_of(0, max(sizes), world.HISTORY)
-    fresh, _ = panel_of(max(sizes), 200, (*world.HISTORY, world.MONTH))
+    history = world.panel_of(0, max(sizes), world.HISTORY)
+    fresh = world.panel_of(max(sizes), 200, (*world.HISTORY, world.MONTH))
     split = int(np.searchsorted(fresh.grid.times, world.MONTH.start("UTC").timestamp()))
     lines = []
     for users in sizes:
         part = history.take(np.arange(users))
         began = time.process_time()
-        model = engine.fit(part, specs, context, settings, 0)
+        model = engine.fit(part, world.SPECS, context, settings, 0)
         seconds = time.process_time() - began
         states = engine.States.empty(model, fresh.users)
         said = read_with(model, fresh, states, context)[0].forecast.at(np.s_[:, split:])
@@ -203,31 +236,6 @@ def training(sizes: Sequence[int], steps: int) -> None:
         "nats a value, fresh month of others",
     ]
     table("Training by the size of the sample", columns, lines)
-
-
-def panel_of(
-    first: int, users: int, months: Sequence[Month]
-) -> tuple[Panel, dict[str, MetricSpec]]:
-    """Made users' months as a panel, and what their metrics are."""
-    from anomaly.grid import make_grid  # noqa: PLC0415
-    from anomaly.metrics import MetricSpec  # noqa: PLC0415
-    from anomaly.panel import Panel  # noqa: PLC0415
-
-    start, end = months[0].start("UTC"), months[-1].end("UTC")
-    grid = make_grid(int(start.timestamp()), int(end.timestamp()), made.HOUR, "UTC")
-    numbers = range(first // made.BLOCK_USERS, -(-(first + users) // made.BLOCK_USERS))
-    blocks = [[made.block(n, m, world.SEED, incidents=False) for m in months] for n in numbers]
-    values = np.concatenate([np.concatenate([b.values for b in row], axis=1) for row in blocks])
-    names = [user for row in blocks for user in row[0].users]
-    begun = first - numbers[0] * made.BLOCK_USERS
-    values = values[begun : begun + users].astype(np.float32)
-    shape = np.zeros(users, np.int64)
-    specs = {name: MetricSpec(name) for name in made.METRICS}
-    panel = Panel(
-        tuple(names[begun : begun + users]), made.METRICS, grid, values, np.ones(values.shape, bool), shape,
-        shape + len(grid),
-    )  # fmt: skip
-    return panel, specs
 
 
 def peers(users: int, folder: Path, python: str) -> None:
@@ -278,7 +286,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="?", choices=("network", "month", "training", "peers", "startup")
+        "what",
+        nargs="?",
+        choices=("network", "precision", "month", "shares", "training", "peers", "startup"),
     )
     parser.add_argument("--quick", action="store_true", help="small, to see that it works")
     parser.add_argument("--users", default="1000", help="sizes, such as 1000,10000")
@@ -303,6 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             startup(folder / "startup")
         if "network" in wanted:
             network(quick=given.quick)
+        if "precision" in wanted:
+            precision(min(sizes), steps)
         if "month" in wanted:
             month(
                 sizes,
@@ -312,6 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 workers=given.workers,
                 python=given.python,
             )
+        if "shares" in wanted:
+            shares(min(sizes), folder, steps=steps, workers=given.workers)
         if "training" in wanted:
             training((20, 40) if given.quick else (50, 100, 200, 400), steps)
         if "peers" in wanted:

@@ -12,12 +12,15 @@ from anomaly.networks import training
 from anomaly.networks.export import to_onnx
 from anomaly.networks.runtime import Network
 from anomaly.networks.spec import NetworkSpec
+from anomaly.settings import ModelSettings
+from benchmarks.scale import made
 from benchmarks.scale.measure import cpu_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-METRICS, UNITS, DAY, GATES = 5, 48, 24, 4
+METRICS, UNITS, DAY, GATES = len(made.METRICS), 48, 24, 4
+HOURS = 744  # of a month
 SIDE = 768  # of the square matrices that show what the machine can do
 
 
@@ -30,22 +33,29 @@ def peak() -> float:
 
 
 def operations(spec: NetworkSpec) -> float:
-    """Multiplications and additions of one step of one user: an LSTM's gates and the output layer."""
-    gates = 2 * GATES * spec.units * (spec.features + spec.units)
-    return gates + 2 * (spec.units + 2 * spec.metrics) * 2 * spec.metrics * features.OUTPUTS
+    """Multiplications and additions of one step of one user: an LSTM's gates, what each head says of its
+    hidden state and of the metrics before each, and the code through which the second sees the step.
+    """
+    seen, said = 2 * spec.metrics, 2 * spec.metrics * features.OUTPUTS
+    gates = GATES * spec.units * (spec.features + spec.units)
+    code = spec.units * (spec.units + seen + spec.features) * (len(spec.heads) - 1)
+    return 2.0 * (gates + code + len(spec.heads) * said * (spec.units + seen))
 
 
-def rate(batch: int, users: int, units: int = UNITS) -> tuple[float, float]:
-    """Operations a second, and processor seconds for a month of 744 hours of a user."""
-    spec = NetworkSpec("lstm", 1, units, features.input_size(METRICS), METRICS, batch)
-    network = Network(spec, to_onnx(training.build(spec), spec))
-    rng = np.random.default_rng(0)
+def of_default(batch: int, units: int = UNITS) -> Network:
+    """The network that is the default, so wide, untrained."""
+    spec = NetworkSpec.of(ModelSettings(units=units), METRICS, made.HOUR, batch)
+    return Network(spec, to_onnx(training.build(spec), spec))
+
+
+def seconds_a_month(network: Network, users: int) -> float:
+    """Processor seconds for a month of 744 hours of a user."""
+    spec, rng = network.spec, np.random.default_rng(0)
     given = rng.normal(size=(users, DAY, spec.features)).astype(np.float32)
     current = rng.normal(size=(users, DAY, 2 * METRICS)).astype(np.float32)
     memory = network.empty_memory(users)
     network.read(given, current, memory)
-    seconds = cpu_of(lambda: network.read(given, current, memory), 7)
-    return users * DAY * operations(spec) / seconds, seconds / users * 744 / DAY
+    return cpu_of(lambda: network.read(given, current, memory), 7) / users * HOURS / DAY
 
 
 def rows(batches: Sequence[int], users: int) -> list[list[str]]:
@@ -54,7 +64,9 @@ def rows(batches: Sequence[int], users: int) -> list[list[str]]:
     lines = [["numpy, matrix product", "-", f"{most / 1e9:.1f}", "1.00", "-"]]
     for units in (UNITS, 128):
         for batch in batches:
-            found, seconds = rate(batch, users, units)
+            network = of_default(batch, units)
+            seconds = seconds_a_month(network, users)
+            found = HOURS * operations(network.spec) / seconds
             share = f"{found / most:.2f}"
             lines.append(
                 [f"LSTM-{units}", str(batch), f"{found / 1e9:.1f}", share, f"{1e3 * seconds:.2f}"]

@@ -7,18 +7,27 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from anomaly.grid import make_grid
+from anomaly.metrics import MetricSpec
 from anomaly.months import Month
+from anomaly.panel import Panel
 from benchmarks.scale import made
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from pipelines.services import Services
 
 HISTORY, MONTH = (Month.parse("2026-01"), Month.parse("2026-02")), Month.parse("2026-03")
 KNOWN_USERS = 500  # whose history is made; others have the habits and state of one of these
 SEED = 1
+SPECS = {name: MetricSpec(name) for name in made.METRICS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +77,20 @@ def grown(learnt: World, folder: Path, users: int) -> World:
 
 
 def learn(services: Services) -> None:
-    """Train on history and bring its users' states up to the month."""
+    """Train on history, let the network serve, also where the trial would rather have its twin, and bring
+    users' states up to the month.
+    """
     from pipelines.executors.local import Threads  # noqa: PLC0415
     from pipelines.jobs.ingest import ingest_source  # noqa: PLC0415 (TensorFlow comes along)
     from pipelines.jobs.reading import Known, calendar_of, people_before  # noqa: PLC0415
     from pipelines.jobs.states import Memory  # noqa: PLC0415
-    from pipelines.jobs.train import train_and_register  # noqa: PLC0415
+    from pipelines.jobs.train import load_model, train_and_register  # noqa: PLC0415
 
     ingest_source(services)
-    model = train_and_register(services, MONTH)
+    train_and_register(services, MONTH)
+    models = services.store.models
+    network = next(row.version for row in models.list() if row.twin is not None)
+    model = load_model(services, models.promote(network, services.clock()))
     people = people_before(services, MONTH.start(services.timezone))
     known = Known(people, calendar_of(services))
     Memory.open(services, None, model, MONTH, known).prepare(Threads(1, 1), people.users)
@@ -96,3 +110,30 @@ def give_states(services: Services, users: int) -> None:
         states.write(
             champion.version, before, some, [kept[place % len(kept)] for place in range(len(some))]
         )
+
+
+def panel_of(first: int, users: int, months: Sequence[Month], *, incidents: bool = False) -> Panel:
+    """The months of so many users from the first on, laid out without any database."""
+    grid = make_grid(
+        int(months[0].start("UTC").timestamp()),
+        int(months[-1].end("UTC").timestamp()),
+        made.HOUR,
+        "UTC",
+    )
+    rows = [
+        [made.block(number, month, SEED, incidents=incidents) for month in months]
+        for number in range(first // made.BLOCK_USERS, -(-(first + users) // made.BLOCK_USERS))
+    ]
+    values = np.concatenate([np.concatenate([b.values for b in row], axis=1) for row in rows])
+    part = slice(first % made.BLOCK_USERS, first % made.BLOCK_USERS + users)
+    names = tuple(user for row in rows for user in row[0].users)[part]
+    values, begin = values[part].astype(np.float32), np.zeros(users, np.int64)
+    known = np.ones(values.shape, bool)
+    return Panel(names, made.METRICS, grid, values, known, begin, begin + len(grid))
+
+
+def attacked_of(users: int) -> NDArray[np.bool_]:
+    """Which of the first users are attacked in the month."""
+    numbers = range(-(-users // made.BLOCK_USERS))
+    odd = [made.block(number, MONTH, SEED, incidents=True).odd.any(1) for number in numbers]
+    return np.concatenate(odd)[:users]
