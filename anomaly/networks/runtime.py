@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 
 from anomaly import features
 from anomaly.exceptions import ModelError
+
+# Since 1.29 it marks the machine and tells its maker of each model, unless told not to before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

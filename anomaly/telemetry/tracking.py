@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def track(address: str, trained: Trained) -> None:
     Raises: SettingsError if MLflow is not installed; SourceError if it does not take the run.
     """
     refuse_missing()
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it reports its use to its makers
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 

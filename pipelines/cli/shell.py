@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -46,8 +47,11 @@ class Shell:
 
     @property
     def person(self) -> str:
-        """Who calls, as the author of what is said: the account of this machine."""
-        return getpass.getuser()
+        """Who calls, as the author of what is said: the account of this machine, or its number alone."""
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # a container's user need not be among its machine's accounts
+            return f"uid {os.getuid()}"
 
     @property
     def actor(self) -> str:
