@@ -62,7 +62,7 @@ GAUGE = Families.usual(["gauge"])
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to look: distances, gradient steps at each at most, seeds, lengths."""
+    """How long to look: distances, gradient steps at each at most, seeds, lengths, mappings scored."""
 
     distances: tuple[int, ...] = (10, 30, 100, 300, 1_000)
     steps: tuple[int, ...] = (160, 160, 140, 120, 60)
@@ -71,9 +71,10 @@ class Effort:
     explosion: int = 150
     lengths: tuple[int, ...] = (100, 250, 500, 1_000)
     scored: int = 720
+    mappings: tuple[Mapping, ...] = ("many-to-many", "one-to-many", "one-to-one")
 
 
-QUICK = Effort((3, 6), (12, 4), (0,), 30, 12, (20, 40), 48)
+QUICK = Effort((3,), (4,), (0,), 20, 12, (20,), 48, ("one-to-many",))
 
 
 def spec_of(cell: str, units: int) -> NetworkSpec:
@@ -437,8 +438,7 @@ def show_truncation(effort: Effort, folder: Path) -> None:
 def show_speed(effort: Effort) -> None:
     """How fast each kind scores."""
     rows = []
-    mappings: tuple[Mapping, ...] = ("many-to-many", "one-to-many", "one-to-one")
-    for mapping in mappings:
+    for mapping in effort.mappings:
         for cell in CELLS:
             rate, fused = speed(cell, mapping, effort.scored)
             rows.append(
