@@ -41,10 +41,13 @@ from anomaly import features, plugins
 from anomaly.networks.spec import states_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from anomaly.networks.spec import NetworkSpec, Objective
 
 # Keras has no types: hence `type: ignore[misc]` where its classes are extended.
 NOISE = 0.5  # of what an auto-encoder reads while it learns, in deviations
+WIDTH = 8  # numbers between a metric and those before it in the same step
 DROPPED = 0.3  # share of what it reads that is hidden from it while it learns
 RECURRENT = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
 
@@ -114,7 +117,7 @@ class Head(keras.layers.Layer):  # type: ignore[misc]
             said = self.say(ops.concatenate([hidden, self.later([given, current])], axis=-1))
         else:
             said = self.say(hidden)
-        return [said + self.given_earlier(current), hidden, *after]
+        return [said + self.given_earlier([current, known_long(self.spec, given)]), hidden, *after]
 
     def _run(self, hidden: Any, given: Any, memory: list[Any]) -> Any:
         """Through the day without reading it, from the memory before it or from its code."""
@@ -158,7 +161,7 @@ class Look(keras.layers.Layer):  # type: ignore[misc]
         else:
             shown = self.corrupt(current, training=training)
             held_of_it = self.squeeze(ops.concatenate([hidden, shown, given], axis=-1))
-        return self.say(held_of_it) + self.given_earlier(current)
+        return self.say(held_of_it) + self.given_earlier([current, known_long(self.spec, given)])
 
 
 class Backwards(keras.layers.Layer):  # type: ignore[misc]
@@ -308,31 +311,60 @@ class FreeRunCell(keras.layers.Layer):  # type: ignore[misc]
         return ops.concatenate([rate * size, rate - ops.sigmoid(logit)], axis=-1)
 
 
-class OnlyEarlier(keras.constraints.Constraint):  # type: ignore[misc]
-    """A metric sees only those before it, and only in the second half (Germain et al. 2015)."""
+class GivenEarlier(keras.layers.Layer):  # type: ignore[misc]
+    """What metrics tell of those after them in the same step: [current, context] -> corrections.
+
+    A masked network with direct connections (MADE: Germain et al. 2015). Each metric has WIDTH
+    numbers of its own, which read the metrics before it and what is known of the step anyway, and
+    speak only of what is said of it given those. They say nothing at first.
+    """
 
     def __init__(self, metrics: int) -> None:
-        allowed = np.zeros((2, metrics, 2, metrics, features.OUTPUTS), dtype=np.float32)
-        for metric in range(metrics):
-            allowed[:, :metric, 1, metric, :] = 1
-        self.mask = ops.convert_to_tensor(allowed.reshape(2 * metrics, -1))
+        super().__init__(name="given_earlier")
+        earlier = np.tile(np.triu(np.ones((metrics, metrics)), 1), (2, 1))
+        own = np.repeat(np.eye(metrics), WIDTH, axis=0)
+        self.told = Masked(_said_given(earlier), "zeros", "told")
+        self.read = Masked(np.repeat(earlier, WIDTH, axis=1), "glorot_uniform", "read")
+        self.context = keras.layers.Dense(metrics * WIDTH, name="context")
+        self.say = Masked(_said_given(own), "zeros", "say")
 
-    def __call__(self, kernel: Any) -> Any:
-        """The kernel without what it may not see."""
-        return kernel * self.mask
+    def call(self, arrays: list[Any]) -> Any:
+        """Args: current (users, steps, 2 metrics); context (users, steps, anything)."""
+        current, context = arrays
+        hidden = ops.tanh(self.read(current) + self.context(context))
+        return self.told(current) + self.say(hidden)
 
 
-def corrections(spec: NetworkSpec) -> tuple[Any, Any]:
+def _said_given(reads: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From connections to metrics, (inputs, metrics), those to the second correction of each."""
+    second = np.repeat(reads, features.OUTPUTS, axis=1)
+    return np.concatenate([np.zeros_like(second), second], axis=1)
+
+
+class Masked(keras.layers.Layer):  # type: ignore[misc]
+    """A dense layer without bias, of which only the connections in `mask` (inputs, outputs) are there."""
+
+    def __init__(self, mask: NDArray[np.float64], initializer: str, name: str) -> None:
+        super().__init__(name=name)
+        self.mask, self.initializer = mask.astype(np.float32), initializer
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Make the weights."""
+        del shape  # the mask's
+        self.kernel = self.add_weight(self.mask.shape, self.initializer, name="kernel")
+
+    def call(self, inputs: Any) -> Any:
+        """(..., inputs) -> (..., outputs)."""
+        return ops.matmul(inputs, self.kernel * self.mask)
+
+
+def corrections(spec: NetworkSpec) -> tuple[Any, GivenEarlier]:
     """What says corrections from a hidden state, and what adds to each metric's second one what the
     metrics before it in the same step tell.
     """
     size = 2 * spec.metrics * features.OUTPUTS
     say = keras.layers.Dense(size, kernel_initializer="zeros", name="corrections")
-    given_earlier = keras.layers.Dense(
-        size, use_bias=False, kernel_initializer="zeros", name="given_earlier",
-        kernel_constraint=OnlyEarlier(spec.metrics),
-    )  # fmt: skip
-    return say, given_earlier
+    return say, GivenEarlier(spec.metrics)
 
 
 def corruption() -> Any:

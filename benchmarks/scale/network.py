@@ -8,7 +8,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from anomaly import features
-from anomaly.networks import training
+from anomaly.networks import layers, training
 from anomaly.networks.export import to_onnx
 from anomaly.networks.runtime import Network
 from anomaly.networks.spec import NetworkSpec
@@ -35,11 +35,14 @@ def peak() -> float:
 def operations(spec: NetworkSpec) -> float:
     """Multiplications and additions of one step of one user: an LSTM's gates, what each head says of its
     hidden state and of the metrics before each, and the code through which the second sees the step.
+    Connections that are cut are multiplied too.
     """
     seen, said = 2 * spec.metrics, 2 * spec.metrics * features.OUTPUTS
     gates = GATES * spec.units * (spec.features + spec.units)
     code = spec.units * (spec.units + seen + spec.features) * (len(spec.heads) - 1)
-    return 2.0 * (gates + code + len(spec.heads) * said * (spec.units + seen))
+    between = spec.metrics * layers.WIDTH
+    earlier = between * (spec.features + said) + seen * said
+    return 2.0 * (gates + code + len(spec.heads) * (said * spec.units + earlier))
 
 
 def of_default(batch: int, units: int = UNITS) -> Network:

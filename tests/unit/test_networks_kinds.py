@@ -129,6 +129,32 @@ READS = {  # (step said, step read)
 }  # fmt: skip
 
 
+def test_each_metric_is_told_of_those_before_it_and_of_no_other():
+    metrics, rng = 4, np.random.default_rng(0)
+    size = features.input_size(metrics)
+    spec = NetworkSpec("lstm", 1, 5, size, metrics, 4)
+    layer = training.build(spec).get_layer("forecast").given_earlier
+    current, context = (
+        rng.normal(size=(1, 3, 2 * metrics)),
+        rng.normal(size=(1, 3, size - 2 * metrics)),
+    )
+    assert not np.asarray(layer([current, context])).any()  # at first it says nothing
+    for weight in layer.weights:
+        weight.assign(rng.normal(size=weight.shape))
+
+    def said(now):
+        word = np.asarray(layer([now, context]))
+        return word.reshape(3, 2, metrics, features.OUTPUTS)
+
+    for changed, of in product(range(metrics), ("size", "activity")):
+        other = current.copy()
+        other[..., changed + metrics * (of == "activity")] += 1
+        moved = np.abs(said(other) - said(current)).max(axis=(0, 3)) > 1e-6
+        assert moved.tolist() == [[False] * metrics, [m > changed for m in range(metrics)]]
+    doubled = said(2 * current) - said(0 * current)
+    assert np.abs(doubled - 2 * (said(current) - said(0 * current))).max() > 0.1  # no mere sum
+
+
 @pytest.mark.parametrize("kind", READS, ids=str)
 def test_a_step_is_said_from_what_the_kind_may_read(kind):
     """One step of the day is changed at a time; the words on which steps move?"""
