@@ -9,7 +9,8 @@ import pytest
 
 from anomaly.records import Flag, UserMonth
 from anomaly.rows import SCHEMA
-from anomaly.store import Run, Store, open_engine, schema
+from anomaly.store import Run, Store
+from tests.fixtures.databases import store_on
 
 NOW = dt.datetime(2026, 4, 5, 3, 0, tzinfo=dt.UTC)
 MARCH = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -53,9 +54,7 @@ USER_MONTH = UserMonth(
 
 def opened(url: str) -> Store:
     """A store on an upgraded database, impatient."""
-    engine = open_engine(url)
-    schema.upgrade(engine)
-    return Store(engine, retries=1)
+    return store_on(url, retries=1)
 
 
 def observed(*rows: tuple[str, str, dt.datetime, float]) -> pa.Table:

@@ -14,12 +14,13 @@ from prometheus_client import CollectorRegistry, Gauge
 from anomaly.exceptions import SourceError
 from anomaly.roles import Role
 from anomaly.settings import Settings
-from anomaly.store import Store, open_engine, schema
+from anomaly.store import Store, open_engine
 from anomaly.telemetry.collector import build_registry
 from anomaly.web.access import Recorder, roles_of_routes, unrecorded
 from anomaly.web.app import create_app
 from pipelines.trail import Trail
 from tests.factories import MONTH, publish_month
+from tests.fixtures.databases import store_on
 from tests.fixtures.serving import bearer, door_of, serving, token_of
 
 NOBODY = "nobody"
@@ -87,9 +88,7 @@ def client(
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A month that tests read and do not change; some tokens."""
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('access') / 'a.db'}")
-    schema.upgrade(engine)
-    store = Store(engine, retries=0)
+    store = store_on(f"sqlite:///{tmp_path_factory.mktemp('access') / 'a.db'}")
     publish_month(store)
     yield store
     store.close()

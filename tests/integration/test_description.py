@@ -21,9 +21,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from anomaly.settings import Settings
-from anomaly.store import Store, open_engine, schema
 from anomaly.web.app import create_app
 from tests.factories import publish_month
+from tests.fixtures.databases import store_on
 from tests.fixtures.serving import bearer, door_of, serving, token_of
 
 CHECKS = [
@@ -44,9 +44,7 @@ def site(request, tmp_path_factory) -> Iterator[tuple[str, dict[str, str], str]]
         url = f"sqlite:///{tmp_path_factory.mktemp('api') / 'a.db'}"
     else:
         url = request.getfixturevalue("postgres_server").new()
-    engine = open_engine(url)
-    schema.upgrade(engine)
-    store = Store(engine, retries=0)
+    store = store_on(url)
     publish_month(store)
     headers = bearer(token_of(store, "administrator"))
     app = create_app(store, Settings(), CollectorRegistry(), lambda: True, door_of(store))

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,25 +71,6 @@ NAMES = (
     "anomaly_build_info",
     "anomaly_database_up",
 )
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    engine = open_engine(database_url)
-    schema.upgrade(engine)
-    store = Store(engine, retries=0)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def small_store(sqlite_url: str) -> Iterator[Store]:
-    """For what does not turn on the database."""
-    engine = open_engine(sqlite_url)
-    schema.upgrade(engine)
-    store = Store(engine, retries=0)
-    yield store
-    store.close()
 
 
 def registry(store: Store) -> CollectorRegistry:
@@ -216,9 +196,9 @@ def test_no_user_is_named(store):
     assert "boss" not in text
 
 
-def test_the_page_of_metrics_says_what_the_code_says(repository, small_store):
+def test_the_page_of_metrics_says_what_the_code_says(repository, fresh):
     page = (repository / "docs" / "metrics.md").read_text()
-    missing = [row for row in rows_of_the_page(small_store) if row not in page]
+    missing = [row for row in rows_of_the_page(fresh) if row not in page]
     assert missing == [], "docs/metrics.md: put these rows into the table:\n" + "\n".join(missing)
     named = set(re.findall(r"^\| `(anomaly_\w+)`", page, re.MULTILINE))
     assert named == set(NAMES)
@@ -285,9 +265,9 @@ def crowded(store: Store, users: int, metrics: int) -> None:
     store.observations.write(pa.table(columns), "crowd")
 
 
-def test_users_and_metrics_add_no_series(small_store):
+def test_users_and_metrics_add_no_series(fresh):
     """10,000 users and 500 metrics need as many series as a few."""
-    store = small_store
+    store = fresh
     publish_month(store)
     few = series(store)
     crowded(store, 10_000, 500)
@@ -357,9 +337,9 @@ def test_signs_of_life_failures_and_the_leader(store):
     assert value(store, "anomaly_scheduler_lease_end_timestamp_seconds") == RUN_AT.timestamp() + 30
 
 
-def test_openmetrics_name_the_run(small_store):
-    run = publish_month(small_store)
-    text = openmetrics.generate_latest(registry(small_store)).decode()
+def test_openmetrics_name_the_run(fresh):
+    run = publish_month(fresh)
+    text = openmetrics.generate_latest(registry(fresh)).decode()
     named = f' # {{run_id="{run.id}"}} '
     assert re.search(
         r'anomaly_run_duration_seconds_bucket{job="month",le="5\.0",stage="score"} 1\.0' + named,
@@ -367,16 +347,16 @@ def test_openmetrics_name_the_run(small_store):
     )
     assert re.search(r'anomaly_runs_total{job="month",state="complete"} 1\.0' + named, text)
     assert [it.name for it in openmetrics_families(text)][:1] == ["anomaly_runs"]
-    assert "run_id" not in scraped(small_store)
+    assert "run_id" not in scraped(fresh)
 
 
-def test_a_file_is_written_in_one_step(small_store, tmp_path):
-    publish_month(small_store)
+def test_a_file_is_written_in_one_step(fresh, tmp_path):
+    publish_month(fresh)
     file = tmp_path / "textfiles" / "anomaly.prom"
     file.parent.mkdir()
     file.write_text("old\n")
     kept = file.open()  # a reader who has it open keeps the old figures
-    handing.write(file, LedgerCollector(small_store, lambda: RUN_AT))
+    handing.write(file, LedgerCollector(fresh, lambda: RUN_AT))
     assert kept.read() == "old\n"
     kept.close()
     text = file.read_text()
@@ -385,15 +365,15 @@ def test_a_file_is_written_in_one_step(small_store, tmp_path):
     assert [path.name for path in file.parent.iterdir()] == ["anomaly.prom"]
 
 
-def test_a_file_that_cannot_be_written_is_named(small_store, tmp_path):
+def test_a_file_that_cannot_be_written_is_named(fresh, tmp_path):
     nowhere = tmp_path / "nowhere" / "anomaly.prom"
     with pytest.raises(SourceError, match=r"textfile .*nowhere/anomaly.prom: cannot be written"):
-        handing.write(nowhere, LedgerCollector(small_store, lambda: RUN_AT))
+        handing.write(nowhere, LedgerCollector(fresh, lambda: RUN_AT))
 
 
-def test_a_pushgateway_keeps_what_a_job_left(small_store, pushgateway: str):
-    publish_month(small_store)
-    handing.push(pushgateway, LedgerCollector(small_store, lambda: RUN_AT))
+def test_a_pushgateway_keeps_what_a_job_left(fresh, pushgateway: str):
+    publish_month(fresh)
+    handing.push(pushgateway, LedgerCollector(fresh, lambda: RUN_AT))
     with urllib.request.urlopen(f"{pushgateway}/metrics") as answer:
         kept = answer.read().decode()
     ours = 'instance="",job="anomaly"'
@@ -403,9 +383,9 @@ def test_a_pushgateway_keeps_what_a_job_left(small_store, pushgateway: str):
     assert f'anomaly_runs_total{{exported_job="ingest",{ours},state="complete"}} 1' in kept
 
 
-def test_a_gateway_that_is_away_is_named(small_store):
+def test_a_gateway_that_is_away_is_named(fresh):
     with pytest.raises(SourceError, match=r"pushgateway http://127.0.0.1:1: did not take"):
-        handing.push("http://127.0.0.1:1", LedgerCollector(small_store, lambda: RUN_AT))
+        handing.push("http://127.0.0.1:1", LedgerCollector(fresh, lambda: RUN_AT))
 
 
 def test_a_command_that_ends_hands_its_figures_on(sqlite_url, tmp_path, repository):

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from anomaly.roles import Role, identity
 from anomaly.settings import Settings, WebSettings
-from anomaly.store import Store, open_engine, schema
+from anomaly.store import Store
 from anomaly.web.access import Recorder, unrecorded
 from anomaly.web.app import create_app
 from anomaly.web.oidc import OpenIdProvider
@@ -43,12 +43,9 @@ def issuer() -> Iterator[str]:
 
 
 @pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    engine = open_engine(sqlite_url)
-    schema.upgrade(engine)
-    store = Store(engine, retries=0)
-    yield store
-    store.close()
+def store(fresh: Store) -> Store:
+    """One kind of database is enough here."""
+    return fresh
 
 
 @contextmanager

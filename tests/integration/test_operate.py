@@ -9,18 +9,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from anomaly.settings import Settings
-from anomaly.store import Store, open_engine, schema
+from anomaly.store import Store
 from anomaly.web.access import roles_of_routes
 from anomaly.web.app import create_app
+from tests.fixtures.databases import store_on
 from tests.fixtures.operating import NOW, Asked, publish_year
 from tests.fixtures.serving import bearer, door_of, serving, token_of
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[Store]:
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('operate') / 'anomaly.db'}")
-    schema.upgrade(engine)
-    made = Store(engine, retries=0)
+    made = store_on(f"sqlite:///{tmp_path_factory.mktemp('operate') / 'anomaly.db'}")
     publish_year(made)
     yield made
     made.close()

@@ -15,20 +15,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from anomaly.settings import GridSettings, Settings
-from anomaly.store import EXPORT_COLUMNS, Store, open_engine, schema
+from anomaly.store import EXPORT_COLUMNS, Store, open_engine
 from anomaly.web.app import create_app
 from anomaly.web.words import user_url
 from tests.factories import MONTH, NASTY_NAMES, publish_month
 from tests.fixtures.serving import door_of, serving
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    engine = open_engine(database_url)
-    schema.upgrade(engine)
-    store = Store(engine, retries=0)
-    yield store
-    store.close()
 
 
 @contextmanager

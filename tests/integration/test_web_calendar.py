@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from anomaly.settings import Settings
-from anomaly.store import EventRow, FlagFilter, Store, open_engine, schema
+from anomaly.store import EventRow, FlagFilter
 from anomaly.web.app import create_app
 from tests.factories import MONTH, RUN_AT, publish_month
 from tests.fixtures.jobs import at
@@ -28,13 +28,9 @@ EVENTS = {
 
 
 @pytest.fixture
-def store(sqlite_url):
-    engine = open_engine(sqlite_url)
-    schema.upgrade(engine)
-    made = Store(engine, retries=0)
-    publish_month(made)
-    yield made
-    made.close()
+def store(fresh):
+    publish_month(fresh)
+    return fresh
 
 
 @pytest.fixture

@@ -9,17 +9,16 @@ from prometheus_client import CollectorRegistry
 
 from anomaly.ports import FlagFilter
 from anomaly.settings import Settings
-from anomaly.store import Store, open_engine, schema
+from anomaly.store import Store
 from anomaly.web.app import create_app
 from tests.factories import publish_month
+from tests.fixtures.databases import store_on
 from tests.fixtures.serving import door_of, serving
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, httpx.Client]]:
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('web') / 'a.db'}")
-    schema.upgrade(engine)
-    store = Store(engine, retries=0)
+    store = store_on(f"sqlite:///{tmp_path_factory.mktemp('web') / 'a.db'}")
     app = create_app(store, Settings(), CollectorRegistry(), lambda: True, door_of(store))
     with serving(app) as address, httpx.Client(base_url=address, timeout=60) as web:
         yield store, web
