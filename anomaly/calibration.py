@@ -8,6 +8,7 @@ that what is rare but usual is counted, not extrapolated.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ TAIL_LEAST = 30  # ... or so many of the highest values, where the sample is sma
 TAIL_KNOTS = 24
 DEEPEST = 60.0  # surprise ends here: 1e-60
 LEAST_EXCESS = 1e-3
+FURTHEST = np.finfo(np.float32).max
 LN10 = float(np.log(10))
 
 
@@ -70,7 +72,7 @@ def _excess_rate(excess: NDArray[np.float64]) -> float:
     return 1.0 / max(float(excess.mean()), LEAST_EXCESS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CentralMap:
     """Maps a two-sided score to a standard normal: both tails calibrated, joined at the middle."""
 
@@ -79,11 +81,26 @@ class CentralMap:
 
     def __call__(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normal quantile of the calibrated probability, same shape, float32."""
-        above = self.upper(score)
-        below = self.lower(-score)
-        rarer_above = above > below
-        deviation = -ndtri(np.power(10.0, -np.where(rarer_above, above, below), dtype=np.float64))
-        return np.where(rarer_above, deviation, -deviation).astype(np.float32)
+        rarer_above = score >= self.middle
+        rarer, side = np.empty(score.shape, np.float32), score[rarer_above]
+        rarer[rarer_above] = self.upper(side)
+        rarer[~rarer_above] = self.lower(-score[~rarer_above])
+        deviation = ndtri(np.exp(np.multiply(rarer, -LN10, dtype=np.float64)))
+        return np.negative(deviation, out=deviation, where=rarer_above).astype(np.float32)
+
+    @cached_property
+    def middle(self) -> np.float32:
+        """The least score of which the upper tail is the rarer: each value is looked up in one tail."""
+        low, high = -FURTHEST, FURTHEST
+        while True:
+            between = np.array(0.5 * (float(low) + float(high)), dtype=np.float32)
+            score = np.float32(between)
+            if score in (low, high):
+                return high
+            if self.upper(between) > self.lower(-between):
+                high = score
+            else:
+                low = score
 
 
 def fit_central(sample: NDArray[np.float32]) -> CentralMap:

@@ -98,7 +98,7 @@ class Scored:
         )
         steps = steps_around(self.times, flag.start, flag.end)
         said, twin = (
-            words.at((row, steps)).metric(m) for words in (self.reading.forecast, self.reading.twin)
+            words((row, steps)).metric(m) for words in (self.reading.forecast, self.reading.twin)
         )
         known, links = self.panel.mask[row, steps, m], self.model.links.only(m)
         observed = np.where(known, self.panel.values[row, steps, m], np.nan)
@@ -200,7 +200,7 @@ def _scan(
     known, metrics = awake(panel), len(model.metrics)
     joint = deviations(reading.joint, model.central[metrics:])
     if given is None:
-        alone = deviations(reading.marginal, model.central[:metrics])
+        alone = deviations(reading.marginal(), model.central[:metrics])
         common = np.concatenate([common_shock(alone, known), common_shock(joint, known)], axis=-1)
         common *= model.looking.common_shock
     else:
@@ -295,7 +295,7 @@ def examine(model: Model, trial: Trial, calendar: CalendarContext) -> Showing:
         flags = score(model, trial.touched, states, now, month, calendar, "trial").flags
     planted, found = found_among(trial, real.flags, flags)
     forecasts = model.network_spec.objective != "reconstruct"
-    said = real.reading.forecast
+    said = real.reading.forecast()
     return Showing(
         model.version, model.network_spec.cell,
         log_likelihood(said, trial.month, model.links) if forecasts else None,

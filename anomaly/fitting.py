@@ -224,7 +224,7 @@ def _calibrated(
         later = np.s_[:, split:]
         central = tuple(
             _central(odds[later][..., m])
-            for odds in (reading.marginal, reading.joint)
+            for odds in (reading.marginal(), reading.joint)
             for m in range(len(specs))
         )
         advance(1)
@@ -286,8 +286,8 @@ def _likelihoods(reading: Reading, history: Panel, links: Links, split: int) -> 
     """Mean log-likelihood of known later values, nats: under the forecast, and under the twin's."""
     later, at = history.between(split, len(history.grid)), np.s_[:, split:]
     return (
-        log_likelihood(reading.forecast.at(at), later, links),
-        log_likelihood(reading.twin.at(at), later, links),
+        log_likelihood(reading.forecast(at), later, links),
+        log_likelihood(reading.twin(at), later, links),
     )
 
 
@@ -304,7 +304,7 @@ def _calibration_on_fresh(
     later = history.between(split, len(history.grid))
     odds = surprise.randomised(
         features.observe(later, ready.links),
-        reading.forecast.at(np.s_[:, split:]),
+        reading.forecast(np.s_[:, split:]),
         blank.summary.seed,
     )
     return on_fresh(

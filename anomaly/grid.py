@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MOST_CELLS = 2**31  # 8 GiB of values: a larger panel is a mistake in the step or the times
+NEVER = np.iinfo(np.int64).max
 EXACT_INTEGERS = 2.0**53  # float64 adds integers below this exactly, in any order
 # Steps people use, in seconds: 1 s to one week.
 SENSIBLE_STEPS = np.array(
@@ -81,19 +82,24 @@ def to_panel(
     shape = (len(names), len(grid), len(metrics))
     _refuse_giant(shape)
     rows, _ = set_aside_negatives(rows, specs)
-    user = _places(rows.user_names, names)[rows.user_code]
-    metric = _places(rows.metric_names, metrics)[rows.metric_code]
+    user = _placed(rows.user_code, rows.user_names, names)
+    metric = _placed(rows.metric_code, rows.metric_names, metrics)
     step = _steps(grid, rows.observed_at, end)
     first, last = _presence(names, user, step, grid, first_seen, last_seen)
     values = np.zeros(shape, dtype=np.float32)
     mask = np.zeros(shape, dtype=np.bool_)
-    inside = (user >= 0) & (metric >= 0) & (step >= 0) & (step < len(grid))
+    inside = _inside(user, len(names)) & _inside(step, len(grid)) & _inside(metric, len(metrics))
     aggregates = np.array([specs[name].aggregate for name in metrics], dtype=object)
     for aggregate in sorted(set(aggregates)):
-        chosen: Any = inside & (aggregates == aggregate)[metric]
-        if chosen.all():
+        alike = aggregates == aggregate
+        chosen: Any = inside if alike.all() else inside & alike[metric]
+        if np.all(chosen):
             chosen = slice(None)  # as it is, without a copy
-        cell = (user[chosen] * shape[1] + step[chosen]) * shape[2] + metric[chosen]
+        cell = user[chosen].astype(np.int64)
+        cell *= shape[1]
+        cell += step[chosen]
+        cell *= shape[2]
+        cell += metric[chosen]
         cells, joined = _join(aggregate, cell, rows.observed_at[chosen], rows.value[chosen])
         values.reshape(-1)[cells] = np.clip(joined, -FLOAT32_MAX, FLOAT32_MAX)
         mask.reshape(-1)[cells] = True
@@ -173,26 +179,40 @@ def _refuse_giant(shape: tuple[int, int, int]) -> None:
         )
 
 
-def _places(names: tuple[str, ...], among: tuple[str, ...]) -> NDArray[np.int64]:
-    """Where each name stands among others: (names,) int64, -1 where it does not."""
+def _placed(
+    codes: NDArray[np.int32], names: tuple[str, ...], among: tuple[str, ...]
+) -> NDArray[np.int32]:
+    """Where each row's name stands among others, -1 where it does not. codes: into names."""
+    if names == among:
+        return codes
     place = {name: at for at, name in enumerate(among)}
-    return np.array([place.get(name, -1) for name in names], dtype=np.int64)
+    return np.array([place.get(name, -1) for name in names], dtype=np.int32)[codes]
+
+
+def _inside(places: NDArray[Any], size: int) -> NDArray[np.bool_] | np.bool_:
+    """Which places lie in [0, size); True alone where all do."""
+    if not len(places) or (places.min() >= 0 and places.max() < size):
+        return np.True_
+    return np.asarray((places >= 0) & (places < size))
 
 
 def _steps(grid: Grid, instants: NDArray[np.int64], end: int | None) -> NDArray[np.int64]:
     """The step of each instant; -1 before the grid, len(grid) after it or from `end` on."""
     stop = grid.end if end is None else end
     if grid.step < DAY_SECONDS and grid.end - grid.start == len(grid) * grid.step:
-        found = np.clip((instants - grid.start) // grid.step, -1, len(grid) - 1)
+        since = instants - grid.start
+        steps = since // grid.step
+        if np.all(_inside(since, min(stop, grid.end) - grid.start)):
+            return np.asarray(steps)
+        steps = np.clip(steps, -1, len(grid) - 1)
     else:
-        found = np.searchsorted(grid.times, instants, side="right") - 1
-    steps: NDArray[np.int64] = np.where(instants >= stop, len(grid), found)
-    return steps
+        steps = np.searchsorted(grid.times, instants, side="right") - 1
+    return np.where(instants >= stop, len(grid), steps)
 
 
 def _presence(
     names: tuple[str, ...],
-    user: NDArray[np.int64],
+    user: NDArray[np.int32],
     step: NDArray[np.int64],
     grid: Grid,
     first_seen: Mapping[str, int] | None,
@@ -201,7 +221,7 @@ def _presence(
     """Steps [first, last) of each user; rows widen what first_seen and last_seen say."""
     length = len(grid)
     # Rows of a user mostly follow one another: each run of them counts by its least and greatest step.
-    runs = np.flatnonzero(np.diff(user, prepend=-2))
+    runs = np.flatnonzero(np.append(True, user[1:] != user[:-1])) if len(user) else user
     whose, earliest, latest = (
         (user[runs], np.minimum.reduceat(step, runs), np.maximum.reduceat(step, runs))
         if len(runs)
@@ -213,14 +233,18 @@ def _presence(
     last = np.full(len(names), length if last_seen is None else 0, dtype=np.int64)
     if last_seen is not None:
         np.maximum.at(last, whose[known], np.minimum(latest[known] + 1, length))
-    for place, name in enumerate(names):
-        if first_seen is not None and name in first_seen:
-            first[place] = min(first[place], int(grid.index(first_seen[name])))
-        if last_seen is not None:
-            seen = int(grid.index(last_seen[name])) + 1 if name in last_seen else length
-            last[place] = max(last[place], min(seen, length))
+    if first_seen is not None:
+        first = np.minimum(first, grid.index(_times_of(names, first_seen)))
+    if last_seen is not None:
+        seen = grid.index(_times_of(names, last_seen)) + 1
+        last = np.maximum(last, np.minimum(seen, length))
     first = np.clip(first, 0, length)
     return first, np.maximum(last, first)
+
+
+def _times_of(names: tuple[str, ...], seen: Mapping[str, int]) -> NDArray[np.int64]:
+    """Instants of these users, after every grid where none is given."""
+    return np.array([seen.get(name, NEVER) for name in names], dtype=np.int64)
 
 
 def _join(

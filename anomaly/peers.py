@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -49,6 +50,49 @@ class Peering:
         """The name of the user's group. cohort: the one found from habits."""
         placed = self.placed.get(user)
         return cohorts.name_of(cohort) if placed is None else placed.name
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Users of the reference whom others are compared with.
+
+    members: (users,) who is in it. highest: (users,) evidence of the month; rising: that of members, in
+    order. A user's place in the reference is None for one who is not in it; nobody is compared with
+    himself.
+    """
+
+    members: NDArray[np.bool_]
+    highest: NDArray[np.float32]
+    rising: list[float]
+
+    @classmethod
+    def of(cls, members: NDArray[np.bool_], highest: NDArray[np.float32]) -> Self:
+        """Those of the reference who are members."""
+        return cls(members, highest, np.sort(highest[members]).tolist())
+
+    def others(self, place: int | None) -> int:
+        """How many others there are."""
+        return len(self.rising) - (place is not None and bool(self.members[place]))
+
+    def standing(self, evidence: float, place: int | None) -> float:
+        """The share of others whose month's highest evidence is below, 0 to 100; looked up, since
+        everyone's month asks for it.
+        """
+        below = bisect_left(self.rising, evidence)
+        if place is not None and self.members[place]:
+            below -= float(self.highest[place]) < evidence
+        return _share(below, self.others(place))
+
+    def percentile(self, below: NDArray[np.bool_], place: int | None) -> float:
+        """The share of others who are below, (users,), 0 to 100."""
+        count = int((below & self.members).sum())
+        if place is not None and self.members[place]:
+            count -= bool(below[place])
+        return _share(count, self.others(place))
+
+
+def _share(below: int, others: int) -> float:
+    return round(100 * (below / others), 2) if others else 50.0
 
 
 @dataclass(frozen=True)

@@ -12,24 +12,25 @@ from anomaly.calendar import LocalCalendar, day_starts, local_calendar
 from anomaly.exceptions import ModelError
 from anomaly.likelihoods.forecast import Forecast
 from anomaly.panel import DAY_SECONDS
+from anomaly.twin import TwinForecast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from typing import Any
 
     from numpy.typing import NDArray
 
     from anomaly.calendar import CalendarContext
     from anomaly.features import Observed
-    from anomaly.likelihoods.forecast import Families
     from anomaly.likelihoods.links import Links
     from anomaly.model import Model
     from anomaly.networks.runtime import Network
     from anomaly.networks.silent import Silent
     from anomaly.panel import Grid, Panel
     from anomaly.states import States
-    from anomaly.twin import TwinForecast, TwinPrior, TwinState
+    from anomaly.twin import TwinPrior, TwinState
 
+ALL = np.s_[:]  # users and steps
 LEAST_LIKELY = -20.0  # nats: once in 500 million values
 TRAIN_SHARE = 0.75  # of history in time; the rest validates and calibrates
 
@@ -99,25 +100,31 @@ def twin_days(
 class Reading:
     """What was forecast and how far observations lay from it, all (users, steps, metrics).
 
-    seen: what was read. twin: the twin's word; forecast: the network's of each metric by itself (its
-    reconstruction, if it does not forecast); pooled: what all its heads say of it together. joint:
-    log odds given the metrics before it in the step, under what all heads say; NaN where unknown.
+    seen: what was read. said: the twin's word. corrections: (heads, users, steps, metrics, OUTPUTS), of
+    each metric by itself, by each head of the network. joint: log odds given the metrics before it in
+    the step, under what all heads say; NaN where unknown. Forecasts and odds of metrics by themselves
+    are worked out when asked for, of some users and steps (an index of the leading axes): a month's
+    score needs few.
     """
 
     seen: Observed
-    twin: Forecast
-    forecast: Forecast
-    pooled: Forecast
+    said: TwinForecast
+    corrections: NDArray[np.float32]
     joint: NDArray[np.float32]
 
-    @property
-    def marginal(self) -> NDArray[np.float32]:
-        """Log odds of each metric by itself, worked out when asked for: a month's score needs few."""
-        return self.marginal_at(np.s_[:])
+    def twin(self, place: Any = ALL) -> Forecast:
+        """The twin's forecast."""
+        return self.said.at(place).likelihood()
 
-    def marginal_at(self, place: Any) -> NDArray[np.float32]:
-        """Those of some users and steps: an index of the leading axes."""
-        return surprise.log_odds(self.seen.at(place), self.pooled.at(place))
+    def forecast(self, place: Any = ALL) -> Forecast:
+        """The network's (its reconstruction, if it does not forecast)."""
+        return features.corrected(self.said.at(place), self.corrections[0][place])
+
+    def marginal(self, place: Any = ALL) -> NDArray[np.float32]:
+        """Log odds of each metric by itself, under what all heads say."""
+        together = features.pooled(np.stack([head[place] for head in self.corrections]))
+        said = features.corrected(self.said.at(place), together)
+        return surprise.log_odds(self.seen.at(place), said)
 
 
 def read(
@@ -136,11 +143,10 @@ def read(
     seen = features.observe(panel, links)
     calendar = local_calendar(panel.users, panel.grid, context)
     horizon = states.lagged.shape[1]
-    base, first = ([np.empty(panel.shape, np.float32) for _ in range(3)] for _ in range(2))
-    every = first
-    if len(network.spec.heads) > 1:
-        every = [np.empty(panel.shape, np.float32) for _ in range(3)]
-    joint = np.empty(panel.shape, np.float32)
+    logit, location, spread = (np.empty(panel.shape, np.float32) for _ in range(3))
+    said = TwinForecast(logit, location, spread, prior.families)
+    shape = (len(network.spec.heads), *panel.shape, features.OUTPUTS)
+    corrections, joint = np.empty(shape, np.float32), np.empty(panel.shape, np.float32)
     lagged, memory, state = states.lagged, states.memory, states.twin
     for day in twin_days(
         seen, calendar, days_of(panel.grid, timezone), panel.grid.step, state, prior
@@ -154,29 +160,14 @@ def read(
             shown[:, : now.shape[1]], day.said, day.level, calendar.features[at], day.days
         )
         heads, memory = network.read(given, now, memory)
-        _put(base, at, day.said.likelihood())
-        pooled = features.pooled(heads)
-        _put(first, at, features.corrected(day.said, heads[0, :, :, 0]))
-        if every is not first:
-            _put(every, at, features.corrected(day.said, pooled[:, :, 0]))
-        joint[at] = surprise.log_odds(part, features.corrected(day.said, pooled[:, :, 1]))
+        logit[at], location[at] = day.said.active_logit, day.said.location
+        spread[at] = day.said.spread
+        corrections[:, :, day.first : day.last] = heads[:, :, :, 0]
+        given_others = features.corrected(day.said, features.pooled(heads[:, :, :, 1]))
+        joint[at] = surprise.log_odds(part, given_others)
         state = day.after
-    reading = Reading(
-        seen,
-        _forecast(base, prior.families),
-        _forecast(first, prior.families),
-        _forecast(every, prior.families),
-        joint,
-    )
+    reading = Reading(seen, said, corrections, joint)
     return reading, replace(states, twin=state, lagged=lagged, memory=memory)
-
-
-def _put(arrays: Sequence[NDArray[np.float32]], at: Any, said: Forecast) -> None:
-    arrays[0][at], arrays[1][at], arrays[2][at] = said.active_logit, said.location, said.spread
-
-
-def _forecast(arrays: Sequence[NDArray[np.float32]], families: Families) -> Forecast:
-    return Forecast(arrays[0], arrays[1], arrays[2], families)
 
 
 def free_run(model: Model, states: States, grid: Grid, context: CalendarContext) -> Forecast:

@@ -55,6 +55,7 @@ LARGEST_VALUE = 1e30
 EARLIEST = 0  # 1970-01-01; earlier times are placeholders such as 0001-01-01
 LATEST = 7_258_118_400  # 2200-01-01, seconds UTC: later ones are placeholders such as 9999-12-31
 MICROSECONDS = 1_000_000
+GLANCE = 65_536  # rows looked at before the next, where a few mostly tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,9 @@ def find_repeated(
 ) -> NDArray[np.bool_]:
     """Which rows repeat the key (user, metric, instant) of an earlier row: (rows,) bool."""
     repeated = np.zeros(len(users), dtype=np.bool_)
-    if len(users) < 2:
+    if all_rising(users, instants, metrics):  # as a database gives them
         return repeated
     key = _one_key(users, metrics, instants)
-    if (key[1:] > key[:-1]).all():  # sorted by user, time, metric, as a database gives them
-        return repeated
     # A plain sort costs a fifth of one that carries positions, and most data repeat nothing.
     in_order = np.sort(key)
     if (in_order[1:] != in_order[:-1]).all():
@@ -124,6 +123,17 @@ def find_repeated(
     order = np.argsort(key, kind="stable")
     repeated[order[1:]] = key[order[1:]] == key[order[:-1]]
     return repeated
+
+
+def all_rising(
+    users: NDArray[np.int32], instants: NDArray[np.int64], metrics: NDArray[np.int32]
+) -> bool:
+    """Whether each row comes after the one before it, by user, then time, then metric."""
+    later = (instants[1:] == instants[:-1]) & (metrics[1:] > metrics[:-1])
+    later |= instants[1:] > instants[:-1]
+    later &= users[1:] == users[:-1]
+    later |= users[1:] > users[:-1]
+    return bool(later.all())
 
 
 def encoded(
@@ -144,6 +154,8 @@ def encoded(
     words = np.array(joined.dictionary.cast(pa.string()).to_pylist(), dtype=object)
     codes = joined.indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
     order = np.argsort(words, kind="stable")
+    if (order[1:] > order[:-1]).all():
+        return _compact(codes, tuple(words.tolist()))
     places = np.empty(len(words), dtype=np.int32)
     places[order] = np.arange(len(words), dtype=np.int32)
     return _compact(places[codes], tuple(words[order].tolist()))
@@ -167,9 +179,12 @@ def _compact(
     codes: NDArray[np.int32], names: tuple[str, ...]
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """The same codes into only those names that occur."""
-    used = np.bincount(codes, minlength=len(names)) > 0
-    if used.all():
-        return codes, names
+    used = np.zeros(len(names), dtype=np.bool_)
+    for first in range(0, len(codes), GLANCE):
+        some = codes[first : first + GLANCE]
+        used[some[np.append(True, some[1:] != some[:-1])]] = True  # once for each run
+        if used.all():  # of metrics mostly soon
+            return codes, names
     places = (np.cumsum(used) - 1).astype(np.int32)
     return places[codes], tuple(names[name] for name in np.flatnonzero(used))
 
@@ -197,8 +212,9 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise DataError(f"rows: value is {column.type}, expected numbers. Convert the column.")
     values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    bad = np.flatnonzero(~(np.abs(values) <= LARGEST_VALUE))  # a null reads as NaN
-    if len(bad):
+    # A null reads as NaN, which neither bound lets through.
+    if len(values) and not (values.min() >= -LARGEST_VALUE and values.max() <= LARGEST_VALUE):
+        bad = np.flatnonzero(~(np.abs(values) <= LARGEST_VALUE))
         raise DataError(
             f"rows: value is missing, not finite or beyond {LARGEST_VALUE:g} in {len(bad)} of "
             f"{len(values)} rows, the first of them row {bad[0] + 1} ({values[bad[0]]}). "

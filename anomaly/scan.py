@@ -47,9 +47,11 @@ def heeded(
     deviation: NDArray[np.float32], directions: Sequence[str], cut: np.float32 = STEP_CUT
 ) -> NDArray[np.float32]:
     """Deviations (..., metrics) on the sides worth a flag ('both', 'up', 'down'), cut; else 0."""
-    low = np.array([0 if d == "up" else -cut for d in directions], dtype=np.float32)
-    high = np.array([0 if d == "down" else cut for d in directions], dtype=np.float32)
-    return np.clip(deviation, low, high)
+    # One number for all is quicker than one for each.
+    alike = directions[:1] if len(set(directions)) == 1 else directions
+    low = np.array([0 if d == "up" else -cut for d in alike], dtype=np.float32)
+    high = np.array([0 if d == "down" else cut for d in alike], dtype=np.float32)
+    return np.minimum(np.maximum(deviation, low), high)
 
 
 def energy(deviation: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,15 +71,29 @@ def seen_at(deviation: NDArray[np.float32]) -> NDArray[np.float32]:
     Args: heeded deviations of each metric given those before it in the step: they are independent
         if all is well, so that their squares may be added.
     """
-    return np.concatenate([energy(deviation)[..., None], deviation], axis=-1)
+    users, steps, metrics = deviation.shape
+    seen = time_last((users, steps, 1 + metrics))
+    seen[..., 0], seen[..., 1:] = energy(deviation), deviation
+    return seen
+
+
+def time_last(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Room for (users, steps, ...) with a user's steps side by side in memory, where sums over windows
+    run along them; what numpy makes of such an array lies like it.
+    """
+    users, steps, *rest = shape
+    return np.moveaxis(np.empty((users, *rest, steps), np.float32), -1, 1)
 
 
 def ways(deviation: NDArray[np.float32], directions: Sequence[str]) -> NDArray[np.float32]:
     """From window sums against own history, (users, steps, 1 + metrics, lengths), to the two ways of
     looking, (users, steps, VIEWS, lengths).
     """
+    users, steps, _, lengths = deviation.shape
+    looks = time_last((users, steps, VIEWS, lengths))
     sums = heeded(np.moveaxis(deviation[:, :, 1:], 2, -1), directions, SUM_CUT)
-    return np.stack([deviation[:, :, 0], energy(sums)], axis=2)
+    looks[:, :, LOUD], looks[:, :, STEADY] = deviation[:, :, 0], energy(sums)
+    return looks
 
 
 def window_lengths(step: int) -> tuple[int, ...]:
@@ -128,13 +144,17 @@ def window_sums(
 
     Args: before: (users, longest - 1, channels) the steps that came before.
     """
-    joined = np.concatenate([before, now], axis=1)
-    running = np.cumsum(joined, axis=1, dtype=np.float64)
-    running = np.concatenate([np.zeros_like(running[:, :1]), running], axis=1)
-    steps, lead = now.shape[1], before.shape[1]
-    ends = running[:, lead + 1 : lead + 1 + steps]
-    sums = [ends - running[:, lead + 1 - length : lead + 1 - length + steps] for length in lengths]
-    return np.stack(sums, axis=-1).astype(np.float32)
+    (users, steps, channels), lead = now.shape, before.shape[1]
+    running = np.zeros((users, channels, 1 + lead + steps))
+    joined = np.concatenate([np.moveaxis(before, 1, -1), np.moveaxis(now, 1, -1)], axis=-1)
+    np.cumsum(joined, axis=-1, dtype=np.float64, out=running[..., 1:])
+    running = np.moveaxis(running, -1, 1)
+    ends = running[:, lead + 1 :]
+    sums = time_last((users, steps, channels, len(lengths)))
+    for place, length in enumerate(lengths):
+        begins = running[:, lead + 1 - length : lead + 1 - length + steps]
+        np.subtract(ends, begins, out=sums[..., place], casting="same_kind")
+    return sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +210,9 @@ def learn(
     """Take in a stretch of sums; returns new moments. known: (users, steps)."""
     mean, spread = own_level(own, usual)
     low, high = (mean - CUT * spread)[:, None], (mean + CUT * spread)[:, None]
-    cut = np.where(known[:, :, None, None], np.clip(sums, low, high), 0)
+    cut = np.minimum(np.maximum(sums, low), high)
+    if not known.all():
+        cut[~known] = 0
     count = known.sum(1).astype(np.float32)
     share = np.divide(count, known.shape[1])
     fresh = share * np.float32(days)

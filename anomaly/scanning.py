@@ -71,7 +71,8 @@ def chunk_deviations(
     before = scan.seen_at(scan.heeded(states.recent, directions))
     for first, last in chunks:
         now = scan.seen_at(scan.heeded(joint[:, first:last], directions))
-        now[~known[:, first:last]] = 0
+        if not known[:, first:last].all():
+            now[~known[:, first:last]] = 0
         sums = scan.window_sums(before, now, lengths)
         deviation = scan.against_own(sums, own if own_history else nobody, usual)
         days = (last - first) * step / DAY_SECONDS
@@ -107,7 +108,7 @@ def scan_panel(
     """
     users, steps = known.shape
     lengths, own = model.lengths, states.own
-    surprise = np.empty((users, steps, scan.VIEWS, len(lengths)), np.float32)
+    surprise = scan.time_last((users, steps, scan.VIEWS, len(lengths)))
     chunks = chunks_of(grid, model.timezone)
     for chunk in chunk_deviations(
         joint,
@@ -145,8 +146,9 @@ def _recent(
     states: States, joint: NDArray[np.float32], known: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     longest = states.recent.shape[1]
-    joined = np.concatenate([states.recent, np.where(known[..., None], joint, 0)], axis=1)
-    return joined[:, joined.shape[1] - longest :].astype(np.float32)
+    last = np.where(known[:, -longest:, None], joint[:, -longest:], 0)
+    joined = np.concatenate([states.recent[:, last.shape[1] :], last], axis=1)
+    return joined.astype(np.float32, copy=False)
 
 
 def _past(

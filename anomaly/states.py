@@ -92,13 +92,12 @@ class States:
 
     def pack(self) -> list[bytes]:
         """A compressed record per user, without any code in it."""
-        arrays = _arrays(self)
-        return [
-            zlib.compress(
-                b"".join(np.ascontiguousarray(array[row]).tobytes() for array in arrays), 1
-            )
-            for row in range(len(self.users))
-        ]
+        users = len(self.users)
+        if not users:
+            return []
+        each = [np.ascontiguousarray(array).reshape(users, -1) for array in _arrays(self)]
+        records = np.concatenate([array.view(np.uint8) for array in each if array.size], axis=1)
+        return [zlib.compress(record, 1) for record in records]
 
     @classmethod
     def unpack(cls, model: Sized, users: Sequence[str], blobs: Sequence[bytes | None]) -> States:

@@ -57,8 +57,12 @@ def deviations(odds: NDArray[np.float32], maps: Sequence[CentralMap]) -> NDArray
     """Calibrated normal deviations, (users, steps, metrics); 0 where nothing is known."""
     out = np.zeros_like(odds)
     for metric, central in enumerate(maps):
-        known = np.isfinite(odds[..., metric])
-        out[..., metric][known] = central(odds[..., metric][known])
+        own = np.ascontiguousarray(odds[..., metric])
+        known = np.isfinite(own)
+        if known.all():
+            out[..., metric] = central(own)
+        else:
+            out[..., metric][known] = central(own[known])
     return out
 
 

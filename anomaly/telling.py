@@ -13,7 +13,7 @@ import numpy as np
 from anomaly import cohorts, explain
 from anomaly import flags as flagging
 from anomaly.panel import DAY_SECONDS
-from anomaly.peers import EVERYONE
+from anomaly.peers import EVERYONE, Group
 from anomaly.records import Flag, UserMonth
 from anomaly.risk import Risk, alone
 from anomaly.states import BIN_WIDTH, HISTORY_BINS
@@ -40,7 +40,7 @@ def alone_deviations(
     model: Model, reading: Reading, common: NDArray[np.float32], users: Any, steps: Any
 ) -> NDArray[np.float32]:
     """Deviations of each metric by itself, of some users and steps, common shock taken off."""
-    odds = reading.marginal_at((users, steps))
+    odds = reading.marginal((users, steps))
     return take_off(deviations(odds, model.central[: len(model.metrics)]), common[steps])
 
 
@@ -64,8 +64,8 @@ class Telling:
     month: str
     configuration: str
     peering: Peering
-    stories: dict[tuple[int, int, int], explain.Story] = field(default_factory=dict)
-    members: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    sizes: dict[tuple[int, int, int, int], explain.Size] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
 
     def judged(self, evidence: float) -> tuple[float, float]:
         """Score (at least 1: evidence over the level at which flags begin) and p-value of a window."""
@@ -73,8 +73,14 @@ class Telling:
         return max(round(evidence / self.model.level, 4), 1.0), max(10.0**-surprise, LEAST_P)
 
     def _size(self, row: int, metric: int, window: flagging.Window) -> explain.Size:
+        key = row, metric, window.first, window.last
+        if key not in self.sizes:
+            self.sizes[key] = self._simulated(row, metric, window)
+        return self.sizes[key]
+
+    def _simulated(self, row: int, metric: int, window: flagging.Window) -> explain.Size:
         at = np.s_[row, window.first : window.last]
-        part = self.reading.twin.at(at)
+        part = self.reading.twin(at)
         seed = zlib.crc32(
             f"{self.panel.users[row]}\0{self.panel.grid.times[window.first]}".encode(
                 "utf-8", "replace"
@@ -85,20 +91,20 @@ class Telling:
             self.model.links, seed, float(self.reference.company.highest[metric]),
         )  # fmt: skip
 
+    def _foremost(self, row: int, window: flagging.Window) -> int:
+        """The metric that tells of the window: the first whose total shows a departure."""
+        named = explain.blame(self.joint[row, window.first : window.last])
+        odd = (one for one in named if explain.departure(self._size(row, one, window)) != 0)
+        return next(odd, named[0])
+
     def story(self, row: int, window: flagging.Window) -> explain.Story:
         """What the window is about, told by the metric that departs most visibly."""
-        key = row, window.first, window.last
-        if key not in self.stories:
-            self.stories[key] = self._told(row, window)
-        return self.stories[key]
-
-    def _told(self, row: int, window: flagging.Window) -> explain.Story:
         at = np.s_[row, window.first : window.last]
         named = explain.blame(self.joint[at])
         sizes = {metric: self._size(row, metric, window) for metric in named}
         named, direction = explain.visible_first(named, sizes), explain.direction_of(named, sizes)
         first = named[0]
-        rate = 1 / (1 + np.exp(-self.reading.twin.active_logit[at][:, first].astype(np.float64)))
+        rate = 1 / (1 + np.exp(-self.reading.said.active_logit[at][:, first].astype(np.float64)))
         together = len(named) > 1 and explain.usual_alone(
             alone_deviations(self.model, self.reading, self.common, *at)
         )
@@ -126,10 +132,10 @@ class Telling:
         """Whether the flag's own numbers show a departure, and one that reaches the smallest effect
         worth a flag: what cannot be shown to an analyst is no flag. A course is shown by its plot.
         """
-        story = self.story(row, window)
-        spec = self.model.specs[story.metrics[0]]
-        effect = abs(story.size.observed - story.size.expected)
-        side = explain.departure(story.size)
+        metric = self._foremost(row, window)
+        spec, size = self.model.specs[metric], self._size(row, metric, window)
+        effect = abs(size.observed - size.expected)
+        side = explain.departure(size)
         heeded = spec.direction == "both" or side == (1 if spec.direction == "up" else -1)
         shown = side != 0 or self.led_by_course(row, window)
         return effect >= spec.minimum and shown and heeded
@@ -172,26 +178,17 @@ class Telling:
         evidence = self.reference.evidence[:, : len(self.panel.grid)]
         return np.asarray(evidence.max(1, initial=0.0), dtype=np.float32)
 
-    def _others(self, row: int) -> NDArray[np.bool_]:
-        """Who of the reference is somebody else."""
-        others = np.ones(len(self.reference.users), dtype=bool)
-        place = self._places.get(self.panel.users[row])
-        if place is not None:
-            others[place] = False
-        return others
-
     def _peers(self, row: int) -> _Peers:
-        """The user's peer group, and who of the reference is in it."""
-        user, others = self.panel.users[row], self._others(row)
-        cohort = int(self.states.cohort[row])
-        wanted = self.peering.name(user, cohort)
-        mates = others & self._members(wanted)
+        """The user's peer group, and how many of the reference are in it."""
+        user, cohort = self.panel.users[row], int(self.states.cohort[row])
+        own, wanted = self._places.get(user), self.peering.name(user, cohort)
+        others, mates = (self._group(name).others(own) for name in (EVERYONE, wanted))
         if wanted == EVERYONE:
             days = float(self.states.twin.days[row])
             new = len(self.model.centres) and days < cohorts.LEAST_DAYS
             why = "too little is known of this user's habits" if new else "there are no groups"
             return _Peers(EVERYONE, others, why)
-        if mates.sum() < self.peering.least - 1:
+        if mates < self.peering.least - 1:
             why = f"{wanted} has fewer than {self.peering.least} members here"
             return _Peers(EVERYONE, others, why)
         placed = self.peering.placed.get(user)
@@ -199,11 +196,13 @@ class Telling:
             wanted, mates, placed.why if placed else f"habits: {self._cohorts_told[cohort]}"
         )
 
-    def _members(self, group: str) -> NDArray[np.bool_]:
-        """Who of the reference is in a group."""
-        if group not in self.members:
-            self.members[group] = self.reference.company.names == group
-        return self.members[group]
+    def _group(self, name: str) -> Group:
+        """Who of the reference is in a group; worked out once for all who are compared with it."""
+        if name not in self.groups:
+            names = self.reference.company.names
+            members = np.full(len(names), fill_value=True) if name == EVERYONE else names == name
+            self.groups[name] = Group.of(members, self._highest)
+        return self.groups[name]
 
     @cached_property
     def _cohorts_told(self) -> list[str]:
@@ -223,17 +222,15 @@ class Telling:
         past = self.states.past[row].astype(np.float64)
         bin_of, lived = min(int(evidence / BIN_WIDTH), HISTORY_BINS - 1), past.sum()
         own = 100 * past[:bin_of].sum() / lived if lived else 50.0
-        whole = (first, last) == (0, len(self.panel.grid))
-        highest = (
-            self._highest if whole else self.reference.evidence[:, first:last].max(1, initial=0.0)
-        )
-        return explain.Compared(
-            bool(lived),
-            round(float(own), 2),
-            _percentile(highest[peers.mates], evidence),
-            _percentile(highest[self._others(row)], evidence),
-            int(peers.mates.sum()),
-        )
+        place = self._places.get(self.panel.users[row])
+        groups = self._group(peers.name), self._group(EVERYONE)
+        if (first, last) == (0, len(self.panel.grid)):
+            among = [group.standing(evidence, place) for group in groups]
+        else:
+            below = self.reference.evidence[:, first:last].max(1, initial=0.0) < evidence
+            among = [group.percentile(below, place) for group in groups]
+        peer, everyone = among
+        return explain.Compared(bool(lived), round(float(own), 2), peer, everyone, peers.count)
 
     def user_months(
         self, scores: NDArray[np.float32], p_values: NDArray[np.float32], flags: Sequence[Flag]
@@ -260,7 +257,7 @@ class Telling:
         user, peers = self.panel.users[row], self._peers(row)
         if not self.known[row].any():
             return UserMonth(
-                user, peers.name, 0.0, 1.0, 0, None, "", 50.0, 50.0, 50.0, int(peers.mates.sum()),
+                user, peers.name, 0.0, 1.0, 0, None, "", 50.0, 50.0, 50.0, peers.count,
                 0.0, "no_rows", cohort_why=peers.why,
             )  # fmt: skip
         worst = int(scores.argmax())
@@ -307,13 +304,8 @@ class Telling:
 
 @dataclass(frozen=True, slots=True)
 class _Peers:
-    """A user's peer group: its name, who of the reference is in it, and why it is this one."""
+    """A user's peer group: its name, how many others of the reference are in it, and why it is this one."""
 
     name: str
-    mates: NDArray[np.bool_]
+    count: int
     why: str
-
-
-def _percentile(others: NDArray[np.float32], evidence: float) -> float:
-    """The share of others below, 0 to 100; 50 where there are none."""
-    return round(100 * float(np.mean(others < evidence)), 2) if len(others) else 50.0

@@ -144,7 +144,16 @@ class Forecast:
             )
             for law, metrics in groups
         ]
-        order = np.argsort(np.concatenate([np.asarray(metrics) for _, metrics in groups]))
         return tuple(
-            np.concatenate(parts, axis=-1)[..., order] for parts in zip(*answers, strict=True)
+            _beside([metrics for _, metrics in groups], parts)
+            for parts in zip(*answers, strict=True)
         )
+
+
+def _beside(places: Sequence[Any], parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Parts put side by side, each at its places along the last axis."""
+    metrics = sum(part.shape[-1] for part in parts)
+    out = np.empty((*parts[0].shape[:-1], metrics), np.result_type(*parts))
+    for place, part in zip(places, parts, strict=True):
+        out[..., place] = part
+    return out

@@ -36,9 +36,9 @@ class Parameters:
     location: NDArray[np.float32]
     spread: NDArray[np.float32]
 
-    def at(self, chosen: NDArray[np.bool_] | tuple[NDArray[np.int64], ...]) -> Self:
-        """Of the values chosen by a mask of their shape or by their places, in one row."""
-        return replace(self, **{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+    def at(self, places: NDArray[np.int64]) -> Self:
+        """Of the values at these places of the flat arrays, in one row."""
+        return replace(self, **{f.name: getattr(self, f.name).take(places) for f in fields(self)})
 
 
 class Law(ABC):
@@ -61,15 +61,15 @@ class Law(ABC):
         Args: active: whether something happened.
         Mid-p (Lancaster 1961) makes tails of counts fair: they average one half.
         """
-        said = self.ready(said)
-        log_p, log_q = self.log_rates(said)
+        said, log_p, log_q = self.rated(said)
         lower, upper = log_q - LOG_2, np.log1p(np.exp(log_q) * np.float32(-0.5))
         # Mostly nothing happens, and a size is by far the dearest to tell of.
-        below, above = self.size_tails(said.at(active), low[active], high[active])
-        log_p, log_q = log_p[active], log_q[active]
-        upper[active] = log_p + above
+        places = np.flatnonzero(active)
+        below, above = self.size_tails(said.at(places), low.take(places), high.take(places))
+        log_p, log_q = log_p.take(places), log_q.take(places)
+        upper.put(places, log_p + above)
         with np.errstate(under="ignore"):
-            lower[active] = np.logaddexp(log_q, log_p + below)
+            lower.put(places, np.logaddexp(log_q, log_p + below))
         return np.maximum(lower, LOG_TINY), np.maximum(upper, LOG_TINY)
 
     def log_likelihood(
@@ -94,14 +94,18 @@ class Law(ABC):
         """(draws, ..., metrics) linked sizes; -inf where nothing happens."""
         shape, said = (draws, *said.location.shape), self.ready(said)
         happens = generator.random(shape) < np.exp(self.log_rates(said)[0])
-        place = np.nonzero(happens)[1:]
+        places = np.flatnonzero(happens)
         sizes = np.full(shape, -np.inf, np.float32)
-        sizes[happens] = self.size_sample(said.at(place), generator)
+        sizes.put(places, self.size_sample(said.at(places % said.location.size), generator))
         return sizes
 
     def ready(self, said: Parameters) -> Parameters:
         """The parameters with whatever this law works out of them, to be asked more than once."""
         return said
+
+    def rated(self, said: Parameters) -> tuple[Parameters, Floats, Floats]:
+        """`log_rates`, after the parameters with whatever had to be worked out of them for it."""
+        return said, *self.log_rates(said)
 
     def log_rates(self, said: Parameters) -> tuple[Floats, Floats]:
         """Log of P(something happens) and of P(nothing does)."""

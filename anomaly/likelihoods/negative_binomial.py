@@ -84,6 +84,10 @@ class ZeroInflatedNegativeBinomial(HurdleNegativeBinomial):
     alone has more zeros than the rate allows, its zeros count and the rate gives way.
     """
 
+    def rated(self, said: Parameters) -> tuple[Parameters, Floats, Floats]:
+        """See Law."""
+        return super().rated(self.ready(said))
+
     def log_rates(self, said: Parameters) -> tuple[Floats, Floats]:
         """See Law."""
         mean, r = shape(said)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anomaly.rows import MICROSECONDS, REASONS, SCHEMA, TIME_TYPE, find_repeated
+from anomaly.rows import MICROSECONDS, REASONS, SCHEMA, TIME_TYPE, all_rising, find_repeated
 from anomaly.sources.batch import LONGEST_TEXT, Batch, Reject
 from anomaly.sources.duplicates import Seen, hashed
 from anomaly.sources.parsing import (
@@ -25,9 +25,13 @@ from anomaly.sources.parsing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from anomaly.sources.parsing import Reasons
+
+LAST = np.iinfo(np.int64).max  # of all instants
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,10 @@ class Cleaner:
             unreadable,
             self._negative(metrics, values),
         )
-        kept = np.flatnonzero((reasons == GOOD) & self._wanted(users, instants))
+        if reasons is None:
+            reasons = np.full(len(values), GOOD)
+        wanted = self._wanted(users, instants)
+        kept = np.flatnonzero(reasons == GOOD if wanted is None else wanted & (reasons == GOOD))
         equal, contradicts = self._seen.repeats(
             hashed(users.words)[users.codes[kept]],
             hashed(metrics.words)[metrics.codes[kept]],
@@ -100,27 +107,31 @@ class Cleaner:
         )
         return Batch(table, _rejects(raw, reasons), int(equal.sum()))
 
-    def _future(self, instants: NDArray[np.int64]) -> NDArray[np.int8]:
+    def _future(self, instants: NDArray[np.int64]) -> Reasons:
         now = self.checks.now
-        if now is None:
-            return np.full(len(instants), GOOD)
+        if now is None or instants.max(initial=0) <= now * MICROSECONDS:
+            return None
         return np.where(instants > now * MICROSECONDS, CODES["future_time"], GOOD)
 
-    def _negative(self, metrics: Names, values: NDArray[np.float64]) -> NDArray[np.int8]:
+    def _negative(self, metrics: Names, values: NDArray[np.float64]) -> Reasons:
+        if values.min(initial=0) >= 0:
+            return None
         counts = np.array([word in self.checks.counts for word in metrics.words], dtype=np.bool_)
         return np.where((values < 0) & counts[metrics.codes], CODES["negative_count"], GOOD)
 
-    def _wanted(self, users: Names, instants: NDArray[np.int64]) -> NDArray[np.bool_]:
-        checks = self.checks
-        wanted = np.ones(len(instants), dtype=np.bool_)
-        if checks.start is not None:
-            wanted &= instants >= checks.start * MICROSECONDS
-        if checks.end is not None:
-            wanted &= instants < checks.end * MICROSECONDS
+    def _wanted(self, users: Names, instants: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Which rows are; None: all of them."""
+        checks, least, most = self.checks, instants.min(initial=LAST), instants.max(initial=-LAST)
+        found = []
+        if checks.start is not None and least < checks.start * MICROSECONDS:
+            found.append(instants >= checks.start * MICROSECONDS)
+        if checks.end is not None and most >= checks.end * MICROSECONDS:
+            found.append(instants < checks.end * MICROSECONDS)
         if checks.users is not None:
             asked = np.array([word in checks.users for word in users.words], dtype=np.bool_)
-            wanted &= asked[users.codes]
-        return wanted
+            if not asked[:-1].all():  # the last stands for nulls
+                found.append(asked[users.codes])
+        return np.logical_and.reduce(found) if found else None
 
 
 class Trusting(Cleaner):
@@ -132,11 +143,9 @@ class Trusting(Cleaner):
         metrics = parse_names(raw.metric, "missing_metric", "metric_too_long")
         times = parse_times(raw.observed_at, self.checks.timezone)
         values, unreadable = parse_values(raw.value)
-        self._look_at(
-            users, metrics, times, first_reason(unreadable, self._negative(metrics, values))
-        )
+        self._look_at(users, metrics, times, (unreadable, self._negative(metrics, values)))
         wanted = self._wanted(users, times.instants)
-        kept = slice(None) if wanted.all() else np.flatnonzero(wanted)
+        kept = slice(None) if wanted is None else _stretch(np.flatnonzero(wanted))
         columns = [
             _coded(users, kept),
             _coded(metrics, kept),
@@ -146,7 +155,7 @@ class Trusting(Cleaner):
         return Batch(pa.table(columns, names=SCHEMA.names), [])
 
     def _look_at(
-        self, users: Names, metrics: Names, times: Times, values: NDArray[np.int8]
+        self, users: Names, metrics: Names, times: Times, values: Sequence[Reasons]
     ) -> None:
         """Nothing is looked at again."""
 
@@ -160,25 +169,16 @@ class Inspecting(Trusting):
         self._last: tuple[bytes, int, bytes] | None = None
 
     def _look_at(
-        self, users: Names, metrics: Names, times: Times, values: NDArray[np.int8]
+        self, users: Names, metrics: Names, times: Times, values: Sequence[Reasons]
     ) -> None:
-        reasons = (
-            users.reasons,
-            metrics.reasons,
-            times.reasons,
-            self._future(times.instants),
-            values,
-        )
-        bad = any((each != GOOD).any() for each in reasons)
+        names = users.reasons, metrics.reasons
+        reasons = (*names, times.reasons, self._future(times.instants), *values)
+        bad = any(each is not None and each.any() for each in reasons)
         if bad or times.instants is not times.later:
             self.faultless = False
-        if not self.faultless or not len(values):
+        if not self.faultless or not len(times.instants):
             return
-        keys = _ranks(users), times.instants, _ranks(metrics)
-        rising = np.zeros(len(values) - 1, dtype=np.bool_)
-        for key in reversed(keys):
-            step = np.diff(key)
-            rising = (step > 0) | ((step == 0) & rising)
+        rising = all_rising(_ranks(users), times.instants, _ranks(metrics))
         first, last = (
             (
                 users.words[users.codes[place]].encode(),
@@ -187,16 +187,26 @@ class Inspecting(Trusting):
             )
             for place in (0, -1)
         )
-        self.faultless = bool(rising.all()) and (self._last is None or self._last < first)
+        self.faultless = rising and (self._last is None or self._last < first)
         self._last = last
 
 
-def _ranks(names: Names) -> NDArray[np.int64]:
-    """Where each row's name stands among the words in byte order."""
-    order = sorted(range(len(names.words)), key=lambda place: names.words[place].encode())
-    ranks = np.empty(len(order), dtype=np.int64)
+def _ranks(names: Names) -> NDArray[np.int32]:
+    """Where each row's name stands among the words in byte order; the codes, where words are so ordered."""
+    words = names.words[:-1]
+    order = sorted(range(len(words)), key=words.__getitem__)  # as their bytes in UTF-8
+    if order == list(range(len(words))):
+        return names.codes
+    ranks = np.empty(len(order), dtype=np.int32)
     ranks[order] = np.arange(len(order))
     return ranks[names.codes]
+
+
+def _stretch(places: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Rising places that follow one another as a slice, which copies nothing."""
+    if len(places) and places[-1] - places[0] == len(places) - 1:
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places
 
 
 def repeated_column(word: str, length: int) -> pa.DictionaryArray:
@@ -249,6 +259,8 @@ def _unfolded(users: Names, metrics: Names, times: Times) -> NDArray[np.int64]:
     In an hour that comes twice, a series' first row of a time belongs to the first pass and the
     next row of the same time to the second.
     """
+    if times.instants is times.later:
+        return times.instants
     folded = np.flatnonzero(times.instants != times.later)
     if len(folded) == 0:
         return times.instants

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from anomaly.sources.cleaning import Cleaner
 
 BLOCK_BYTES = 16 * 2**20  # some 400,000 rows; everything held at once is a few times this
@@ -152,9 +154,7 @@ class _Reader:
         metrics = []
         for name in self._layout.values:
             reasons = parse_values(block[name])[1]
-            filled = reasons != CODES["missing_value"]
-            text = reasons == CODES["unreadable_value"]
-            if 2 * text.sum() <= filled.sum():
+            if reasons is None or _mostly_numbers(reasons):
                 metrics.append(name)
         if not metrics:
             raise DataError(
@@ -267,3 +267,9 @@ def _filled(block: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _mostly_numbers(reasons: NDArray[np.int8]) -> bool:
+    """Whether no more than half of the cells that hold anything are text."""
+    filled, text = reasons != CODES["missing_value"], reasons == CODES["unreadable_value"]
+    return bool(2 * text.sum() <= filled.sum())

@@ -166,6 +166,8 @@ def _rows_of(user: pa.Array, users: frozenset[str] | None) -> np.ndarray[Any, An
     words = (user.dictionary if dictionary else user).cast(pa.string())
     asked = pc.is_in(words, pa.array(sorted(users), pa.string()))
     if dictionary:
+        if not user.indices.null_count and pc.all(asked).as_py():
+            return None  # without a look at any row
         asked = asked.take(user.indices).fill_null(False)
     chosen = asked.to_numpy(zero_copy_only=False)
     return None if chosen.all() else np.flatnonzero(chosen)

@@ -25,8 +25,12 @@ from anomaly.rows import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
+
+    # A reason for each row, (rows,); None where every row is good, as in most blocks.
+    Reasons = NDArray[np.int8] | None
 
 GOOD = np.int8(0)
 SUBSTITUTE = "\x1a"  # ASCII's sign for a character that was lost
@@ -41,16 +45,18 @@ _EPOCH_UNITS = ((10**11, MICROSECONDS), (10**14, 1_000), (10**17, 1))
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """A column of user ids or metrics: codes (rows,) into `words`, with a reason for each row."""
+    """A column of user ids or metrics: codes (rows,) into `words`, with a reason for each row; None
+    where every row is good, as in most blocks.
+    """
 
     codes: NDArray[np.int32]
     words: list[str]
-    reasons: NDArray[np.int8]
+    reasons: Reasons
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Instants in microseconds since 1970 UTC, with a reason for each row.
+    """Instants in microseconds since 1970 UTC, with a reason for each row; None where all are good.
 
     later: the second of the two instants that an hour repeated by the clocks can mean, else the
         same as `instants`.
@@ -58,11 +64,13 @@ class Times:
 
     instants: NDArray[np.int64]
     later: NDArray[np.int64]
-    reasons: NDArray[np.int8]
+    reasons: Reasons
 
     def take(self, codes: NDArray[np.int64]) -> Times:
         """The times at these positions."""
-        return Times(self.instants[codes], self.later[codes], self.reasons[codes])
+        instants = self.instants[codes]
+        later = instants if self.later is self.instants else self.later[codes]
+        return Times(instants, later, None if self.reasons is None else self.reasons[codes])
 
 
 def parse_names(column: pa.Array, missing: str, too_long: str) -> Names:
@@ -73,21 +81,24 @@ def parse_names(column: pa.Array, missing: str, too_long: str) -> Names:
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     words, readable = _decoded(column.dictionary)
-    sizes = np.array([len(word.encode("utf-8", "replace")) for word in words], dtype=np.int64)
+    text = pa.array(words, pa.string())
+    sizes = pc.binary_length(text).to_numpy(zero_copy_only=False)
     reasons = np.select(
         [
-            ~readable | np.array([SUBSTITUTE in word for word in words], dtype=np.bool_),
+            ~readable | _containing(text, SUBSTITUTE),
             sizes == 0,
             sizes > LONGEST_NAME,
-            np.array(["\0" in word for word in words], dtype=np.bool_),
+            _containing(text, "\0"),
         ],
         [CODES["not_utf8"], CODES[missing], CODES[too_long], CODES["nul_character"]],
         GOOD,
     ).astype(np.int8)
+    indices, nulls = column.indices, column.indices.null_count
+    codes = (indices.fill_null(len(words)) if nulls else indices).to_numpy(zero_copy_only=False)
     # One word more, for nulls.
     reasons = np.append(reasons, CODES[missing])
-    codes = column.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
-    return Names(codes.astype(np.int32, copy=False), [*words, ""], reasons[codes])
+    bad = nulls or reasons[:-1].any()
+    return Names(codes.astype(np.int32, copy=False), [*words, ""], reasons[codes] if bad else None)
 
 
 def parse_times(column: pa.Array, timezone: str) -> Times:
@@ -111,11 +122,15 @@ def parse_times(column: pa.Array, timezone: str) -> Times:
     return _text_times(_as_text(column), timezone)
 
 
-def parse_values(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-    """Read finite numbers up to LARGEST_VALUE: the values, and a reason for each row."""
+def parse_values(column: pa.Array) -> tuple[NDArray[np.float64], Reasons]:
+    """Read finite numbers up to LARGEST_VALUE: the values, and a reason for each row; None where all
+    are good.
+    """
     text = not _is_number(column.type)
     values = _text_values(_as_text(column)) if text else column.cast(pa.float64(), safe=False)
-    numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+    numbers = _filled(values).to_numpy(zero_copy_only=False)
+    if not values.null_count and _all_within(numbers, -LARGEST_VALUE, LARGEST_VALUE):
+        return numbers, None
     reasons = np.full(len(column), GOOD, dtype=np.int8)
     if values.null_count:
         reasons[values.is_null().to_numpy(zero_copy_only=False)] = CODES["unreadable_value"]
@@ -131,11 +146,14 @@ def parse_values(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.int8
     return numbers, reasons
 
 
-def first_reason(*reasons: NDArray[np.int8]) -> NDArray[np.int8]:
+def first_reason(*reasons: Reasons) -> Reasons:
     """For each row the first reason that is one."""
-    found = reasons[0].copy()
-    for others in reasons[1:]:
-        np.copyto(found, others, where=found == GOOD)
+    found: Reasons = None
+    for others in reasons:
+        if found is None:
+            found = None if others is None else others.copy()
+        elif others is not None:
+            np.copyto(found, others, where=found == GOOD)
     return found
 
 
@@ -222,14 +240,18 @@ def _text_values(text: pa.Array) -> pa.Array:
 
 def _typed_times(column: pa.Array, timezone: str) -> Times:
     per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
-    counts = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    inside = (counts >= EARLIEST * per_second) & (counts < (LATEST + 86_400) * per_second)
-    counts = np.where(inside, counts, 0)
-    instants = (
-        counts * (MICROSECONDS // per_second) if per_second <= MICROSECONDS else counts // 1_000
-    )
-    reasons = np.where(inside, GOOD, CODES["time_out_of_range"])
-    reasons[column.is_null().to_numpy(zero_copy_only=False)] = CODES["missing_time"]
+    counts = _filled(column.cast(pa.int64())).to_numpy(zero_copy_only=False)
+    reasons: Reasons = None
+    earliest, latest = EARLIEST * per_second, (LATEST + 86_400) * per_second
+    if column.null_count or not _all_within(counts, earliest, latest - 1):
+        inside = (counts >= earliest) & (counts < latest)
+        counts = np.where(inside, counts, 0)
+        reasons = np.where(inside, GOOD, CODES["time_out_of_range"])
+        reasons[column.is_null().to_numpy(zero_copy_only=False)] = CODES["missing_time"]
+    if per_second < MICROSECONDS:
+        instants = counts * (MICROSECONDS // per_second)
+    else:
+        instants = counts // 1_000 if per_second > MICROSECONDS else counts
     if column.type.tz is None:
         local = _localised(instants, timezone)
         return Times(local.instants, local.later, first_reason(reasons, local.reasons))
@@ -286,8 +308,9 @@ def _mixed_times(words: list[str], timezone: str) -> Times:
         else:
             times = _typed_times(_from_iso(some, utc=utc), timezone)
         instants[places], later[places] = times.instants, times.later
-        nothing = times.reasons == CODES["missing_time"]  # pandas found it to be no time
-        reasons[places] = np.where(nothing, CODES["unreadable_time"], times.reasons)
+        reasons[places] = GOOD if times.reasons is None else times.reasons
+        nothing = reasons[places] == CODES["missing_time"]  # pandas found it to be no time
+        reasons[places[nothing]] = CODES["unreadable_time"]
     return Times(instants, later, reasons)
 
 
@@ -301,9 +324,8 @@ def _localised(instants: NDArray[np.int64], timezone: str) -> Times:
 
     A time the clocks skip does not exist; one they repeat is its first occurrence, or `later`.
     """
-    good = np.full(len(instants), GOOD)
     if timezone == "UTC":
-        return _bounded(instants, instants, good)
+        return _bounded(instants, instants, None)
     walls, codes = np.unique(instants, return_inverse=True)
     index = pd.DatetimeIndex(walls.astype("datetime64[us]"))
     summer = np.ones(len(walls), dtype=np.bool_)
@@ -317,11 +339,24 @@ def _localised(instants: NDArray[np.int64], timezone: str) -> Times:
     return _bounded(earlier, later, reasons).take(codes)
 
 
-def _bounded(
-    instants: NDArray[np.int64], later: NDArray[np.int64], reasons: NDArray[np.int8]
-) -> Times:
+def _bounded(instants: NDArray[np.int64], later: NDArray[np.int64], reasons: Reasons) -> Times:
+    if _all_within(instants, EARLIEST * MICROSECONDS, LATEST * MICROSECONDS - 1):
+        return Times(instants, later, reasons)
     outside = (instants < EARLIEST * MICROSECONDS) | (instants >= LATEST * MICROSECONDS)
-    reasons = first_reason(
-        reasons.astype(np.int8), np.where(outside, CODES["time_out_of_range"], GOOD)
-    )
+    reasons = first_reason(reasons, np.where(outside, CODES["time_out_of_range"], GOOD))
     return Times(instants, later, reasons)
+
+
+def _all_within(numbers: NDArray[Any], least: float, most: float) -> bool:
+    """Whether none lies outside, nor is NaN: two passes that write nothing."""
+    return not len(numbers) or bool(numbers.min() >= least and numbers.max() <= most)
+
+
+def _filled(column: pa.Array) -> pa.Array:
+    """0 in place of nulls; the column itself, and no copy, where there are none."""
+    return column.fill_null(0) if column.null_count else column
+
+
+def _containing(words: pa.Array, part: str) -> NDArray[np.bool_]:
+    found = pc.match_substring(words, part).to_numpy(zero_copy_only=False)
+    return np.asarray(found, dtype=np.bool_)

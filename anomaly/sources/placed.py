@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from anomaly.sources.batch import Batch, Reject
     from anomaly.sources.cleaning import Checks
 
@@ -358,14 +360,16 @@ class _Seen:
         if not len(table):
             return
         self.rows += len(table)
-        times = table["observed_at"].combine_chunks().cast(pa.int64())
-        users = _by_name(table["user_id"].combine_chunks(), times)
-        self._people.append(users)
-        newest = _instant(pc.max(users["last"]).as_py())
+        times = table["observed_at"].combine_chunks().cast(pa.int64()).to_numpy()
+        self._people.append(_by_name(table["user_id"].combine_chunks(), times))
+        newest = _instant(int(times.max()))
         self.newest = newest if self.newest is None else max(self.newest, newest)
-        for row in _by_name(table["metric"].combine_chunks(), times).to_pylist():
-            name = row["user_id"]
-            self.metrics[name] = min(self.metrics.get(name, row["first"]), row["first"])
+        names = table["metric"].combine_chunks()
+        earliest = np.full(len(names.dictionary), FOREVER[1])
+        np.minimum.at(earliest, names.indices.to_numpy(), times)
+        for name, first in zip(names.dictionary.to_pylist(), earliest.tolist(), strict=True):
+            if first < FOREVER[1]:
+                self.metrics[name] = min(self.metrics.get(name, first), first)
 
     def people(self) -> pa.Table:
         """PEOPLE, in byte order."""
@@ -382,18 +386,18 @@ def _whole(file: Path, seen: _Seen) -> Whole:
     )
 
 
-def _by_name(names: pa.DictionaryArray, times: pa.Array) -> pa.Table:
-    """PEOPLE of whatever is named. Rows of one name that follow one another are first taken together."""
-    codes, instants = names.indices.to_numpy(), times.to_numpy()
-    runs = np.flatnonzero(np.diff(codes, prepend=-1))
-    parts = {
-        "user_id": codes[runs],
-        "rows": np.diff(runs, append=len(codes)),
-        "first": np.minimum.reduceat(instants, runs),
-        "last": np.maximum.reduceat(instants, runs),
-    }
-    found = _joined(pa.table(parts))
-    return found.set_column(0, "user_id", names.dictionary.take(found["user_id"])).cast(PEOPLE)
+def _by_name(names: pa.DictionaryArray, times: NDArray[np.int64]) -> pa.Table:
+    """PEOPLE of these rows. Those of one user that follow one another are first taken together."""
+    codes = names.indices.to_numpy()
+    runs = np.concatenate([[0], np.flatnonzero(codes[1:] != codes[:-1]) + 1])
+    whose, sizes = codes[runs], np.diff(runs, append=len(codes))
+    rows = np.bincount(whose, sizes, len(names.dictionary)).astype(np.int64)
+    first, last = np.full(len(rows), FOREVER[1]), np.full(len(rows), FOREVER[0])
+    np.minimum.at(first, whose, np.minimum.reduceat(times, runs))
+    np.maximum.at(last, whose, np.maximum.reduceat(times, runs))
+    seen = np.flatnonzero(rows)
+    users = names.dictionary.take(pa.array(seen))
+    return pa.table([users, rows[seen], first[seen], last[seen]], schema=PEOPLE)
 
 
 def _joined(people: pa.Table) -> pa.Table:

@@ -226,7 +226,7 @@ def training(sizes: Sequence[int], steps: int) -> None:
         model = engine.fit(part, world.SPECS, context, settings, 0)
         seconds = time.process_time() - began
         states = engine.States.empty(model, fresh.users)
-        said = read_with(model, fresh, states, context)[0].forecast.at(np.s_[:, split:])
+        said = read_with(model, fresh, states, context)[0].forecast(np.s_[:, split:])
         nats = log_likelihood(said, fresh.between(split, len(fresh.grid)), model.links)
         lines.append([users, f"{seconds:.0f}", model.summary.steps, f"{nats:.4f}"])
     columns = [

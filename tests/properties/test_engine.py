@@ -41,8 +41,8 @@ def test_what_happens_later_changes_no_forecast(small_model, history, month, use
     upto = np.s_[:, : day * 24]
     for name in ("active_logit", "location", "spread"):
         assert np.array_equal(
-            getattr(before.reading.forecast, name)[upto],
-            getattr(after.reading.forecast, name)[upto],
+            getattr(before.reading.forecast(), name)[upto],
+            getattr(after.reading.forecast(), name)[upto],
         )
 
 

@@ -261,10 +261,10 @@ def test_history_may_be_read_in_parts_by_anybody(lived):
     states, odds = engine.States.empty(model, panel.take(rows).users), []
     for first, last in ((0, 240), (240, 264), (264, len(panel.grid))):
         part, states = read_with(model, panel.take(rows).between(first, last), states, UTC)
-        odds.append(part.marginal)
-    assert np.concatenate(odds, axis=1).tobytes() == once.marginal[rows].tobytes()
+        odds.append(part.marginal())
+    assert np.concatenate(odds, axis=1).tobytes() == once.marginal()[rows].tobytes()
     assert states.memory.tobytes() == end.memory[rows].tobytes()
-    assert np.isfinite(once.marginal).all()
+    assert np.isfinite(once.marginal()).all()
 
 
 def coming(panel, days: int) -> Grid:
@@ -283,7 +283,7 @@ def test_a_free_run_says_the_coming_day_as_scoring_will(lived):
     assert np.isfinite(said.location).all()
     later = hourly_panel(9, "2026-02-20", "2026-02-21", seed=5)
     scored, _ = read_with(model, later, states, UTC)
-    same = np.abs(said.location[:, :24] - scored.forecast.location) < 1e-5
+    same = np.abs(said.location[:, :24] - scored.forecast().location) < 1e-5
     assert same[:, 0].all()
     assert same.all() == (model.network_spec.mapping == "one-to-many")
 

@@ -102,7 +102,7 @@ def test_a_model_that_says_nothing_finite_never_serves(showings, small_model):
 
 
 def test_one_giant_does_not_decide_a_likelihood(small_model, history, month):
-    usual = score_after(small_model, history, month).reading.forecast
+    usual = score_after(small_model, history, month).reading.forecast()
     values = month.values.copy()
     values[0, 300, 0] = 1e30
     odd = dataclasses.replace(month, values=values)

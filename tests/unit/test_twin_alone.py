@@ -21,14 +21,14 @@ def twin_model(history):
 def test_its_forecast_is_the_twin_s(twin_model, history, month):
     reading = score_after(twin_model, history, month).reading
     for name in ("active_logit", "location", "spread"):
-        assert np.array_equal(getattr(reading.forecast, name), getattr(reading.twin, name))
+        assert np.array_equal(getattr(reading.forecast(), name), getattr(reading.twin(), name))
 
 
 def test_a_network_beside_it_says_something_else_of_the_same_twin(
     twin_model, small_model, history, month
 ):
     alone, beside = (score_after(model, history, month) for model in (twin_model, small_model))
-    assert np.array_equal(alone.reading.twin.location, beside.reading.twin.location)
+    assert np.array_equal(alone.reading.twin().location, beside.reading.twin().location)
     assert not np.array_equal(alone.scores, beside.scores)
 
 
