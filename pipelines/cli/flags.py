@@ -91,9 +91,10 @@ def list_flags(
         return
     _refuse_table_in_file(out)
     found = [row.flag for row in flags.select(filters)]
-    if not found and month is not None and _never_ran(shell, month):
-        return
-    output.show_flags(shell, f"{len(found)} flags", found)
+    if found:
+        output.show_flags(shell, f"{len(found)} flags", found)
+    elif month is None or not _never_ran(shell, month):
+        shell.say(f"no flags{_asked_for(filters)}")
 
 
 def export(
@@ -247,6 +248,20 @@ def list_users(
     records = [dict(zip(columns, row, strict=True)) for row in values]
     table = pa.table({name: [record[name] for record in records] for name in columns})
     output.write(table, form, out)
+
+
+def _asked_for(filters: FlagFilter) -> str:
+    """The filters as they were written, for whoever found nothing."""
+    from dataclasses import fields
+
+    words = []
+    for name in (one.name for one in fields(filters) if one.name not in {"limit", "sort"}):
+        value = getattr(filters, name)
+        if isinstance(value, bool):
+            words.append("--suppressed" if value else "--no-suppressed")
+        elif value:
+            words.append(f"--{name} {value}")
+    return " with " + " ".join(words) if words else ""
 
 
 def _never_ran(shell: Shell, month: str) -> bool:

@@ -162,7 +162,7 @@ def show(shell: Shell, title: str, columns: Sequence[str], rows: Iterable[Sequen
 def show_flags(shell: Shell, title: str, flags: Sequence[Flag]) -> None:
     """Flags with a sentence each, the highest score first."""
     if not flags:
-        shell.say(f"{title}: no flags")
+        shell.say(title)
         return
     columns = ("flag", "user", "start", "end", "severity", "score", "what")
     rows = (
