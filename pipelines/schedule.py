@@ -404,6 +404,9 @@ class Scheduler:
                 guarded(work), "interval", seconds=REQUEST_SECONDS, id=work.__name__, coalesce=True,
                 max_instances=2,
             )  # fmt: skip
+        clockwork.add_job(
+            guarded(self.tell), "interval", seconds=TELL_SECONDS, id="tell", coalesce=True
+        )
         lead()
         clockwork.start()
         self._clockwork = clockwork

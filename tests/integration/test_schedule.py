@@ -219,6 +219,14 @@ def test_a_run_that_is_still_going_is_not_started_twice(services, clock):
     ]
 
 
+def test_what_was_held_back_is_told_while_the_scheduler_goes(services, monkeypatch):
+    told = threading.Event()
+    monkeypatch.setattr("pipelines.schedule.TELL_SECONDS", 0.05)
+    monkeypatch.setattr("pipelines.schedule.tell", lambda services: told.set())
+    with Scheduler(services, Runs()).running():
+        assert told.wait(10)
+
+
 def test_a_job_that_finds_another_process_at_work_is_written_as_missed(services, clock):
     runs = Runs(code=BusyError.exit_code)
     made = scheduler(services, runs)
