@@ -328,13 +328,13 @@ class ModelSettings(Section):
         description="At most so many users are trained on, some of each department and role.",
     )
     steps: int = Field(
-        400, ge=1, description="Training ends after so many gradient steps at the latest."
+        600, ge=1, description="Training ends after so many gradient steps at the latest."
     )
     batch: int = Field(64, ge=1, description="Sequences in a gradient step.")
     patience: int = Field(
         4, ge=1, description="Training ends when validation has not improved so many times."
     )
-    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size.")
+    learning_rate: float = Field(6e-3, gt=0, description="Adam's step size.")
     seed: int = Field(0, ge=0, description="Everything random follows from it.")
 
 

@@ -124,7 +124,9 @@ class Learner:
         model = training.build(spec)
         if cell == SET:
             set_gates(model, units, Effort.reach)
-        step, _ = training.functions(tf, model, kind(rate, global_clipnorm=clip), spec, GAUGE, None)
+        step = training.gradient_step(
+            tf, model, kind(rate, global_clipnorm=clip), spec, GAUGE, None
+        )
         return cls(model, step, spec)
 
     def memory(self, users: int) -> list[np.ndarray]:

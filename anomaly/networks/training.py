@@ -4,8 +4,10 @@ Back-propagation through time is truncated (Williams & Peng 1990): a sequence is
 `truncate_steps`, the memory is carried from piece to piece, gradients are not. A network that is
 given whole days (`NetworkSpec.by_day`) is trained on pieces of whole days; where a day is longer
 than `truncate_steps`, gradients are cut within it. Gradients are scaled to `clip_norm` (Pascanu et
-al. 2013). Training is bounded by steps, so that it is reproducible, and ends early when later
-history is no longer forecast better.
+al. 2013). What is kept is the mean of the weights over the last steps (Polyak & Juditsky 1992): it lies
+nearer to the optimum than any of them, without a rate that falls and so must know when training ends.
+Training is bounded by steps, so that it is reproducible, and ends early when later history is no longer
+forecast better.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 THREADS = 2  # fixed: the order of sums, and so the last digit, depends on it
-EVALUATE_EVERY = 20  # gradient steps between looks at later history
+EVALUATE_EVERY = 40  # gradient steps between looks at later history
+REMEMBERED = 0.98  # of the mean of weights at each gradient step: it is over some 50 steps
 PIECES = 4  # pieces of truncate_steps in a training sequence
 VALIDATION_USERS = 256
 OPEN = np.float32(1e4)  # deviations: nothing lies beyond
@@ -205,25 +208,28 @@ def train(
     import tensorflow as tf
 
     keras.utils.set_random_seed(seed)
-    model = build(spec, settings.truncate_steps)
+    model, mean = (build(spec, settings.truncate_steps) for _ in range(2))
     optimizer = keras.optimizers.Adam(settings.learning_rate, global_clipnorm=settings.clip_norm)
     cut = Cut.of(data, spec, settings.truncate_steps)
-    step, evaluate = functions(tf, model, optimizer, spec, data.families, cut.spell)
+    step = gradient_step(tf, model, optimizer, spec, data.families, cut.spell)
+    follow = averaging(tf, mean, model)
+    evaluate = _evaluation(tf, mean, spec, data.families, cut.spell)
     validation = _validation(data, cut)
     twin_loss = best = _mean_loss(evaluate, validation, spec)
-    good, stale, taken, stopped = model.get_weights(), 0, 0, "steps"
+    good, stale, taken, stopped = mean.get_weights(), 0, 0, "steps"
     for batch in _batches(data, cut, settings.batch, seed):
         memory = [np.zeros((len(batch[0][0]), spec.units), np.float32)] * spec.state_arrays
         for piece in batch:
             loss, memory, _ = step(piece, memory)
             taken += 1
+            follow(np.float32(taken))
             advance(1)
             if not np.isfinite(float(loss)):
                 stopped = "loss not finite, last good weights kept"
             elif taken % EVALUATE_EVERY == 0 or taken == settings.steps:
                 now = _mean_loss(evaluate, validation, spec)
                 if now < best - 1e-5:
-                    best, good, stale = now, model.get_weights(), 0
+                    best, good, stale = now, mean.get_weights(), 0
                 else:
                     stale += 1
                     stopped = (
@@ -234,8 +240,8 @@ def train(
         if stopped != "steps" or taken >= settings.steps:
             break
     advance(settings.steps - taken)
-    model.set_weights(good)
-    return Trained(to_onnx(model, spec), float(best), float(twin_loss), taken, stopped)
+    mean.set_weights(good)
+    return Trained(to_onnx(mean, spec), float(best), float(twin_loss), taken, stopped)
 
 
 def _fix_threads() -> None:
@@ -251,14 +257,12 @@ def _fix_threads() -> None:
             raise
 
 
-def functions(
-    tf: Any, model: Any, optimizer: Any, spec: NetworkSpec, families: Families, spell: int | None
-) -> tuple[Any, Any]:
-    """A gradient step and an evaluation: (piece, memory) -> (loss, memory).
+def loss_over(
+    tf: Any, model: Any, spec: NetworkSpec, families: Families, spell: int | None
+) -> Callable[[Any, Any, bool], tuple[Any, Any, Any]]:
+    """(piece, memory, training) -> the sum of losses, known values, memory.
 
-    spell: steps that the network is given at once; None: the whole piece. The step's loss is a mean
-    over known values, and it also returns the norm of its gradient before clipping; the evaluation's
-    is a sum, beside the number of known values.
+    spell: steps that the network is given at once; None: the whole piece.
     """
 
     def loss_of(piece: Any, memory: Any, training: bool) -> Any:
@@ -267,8 +271,7 @@ def functions(
         losses = [negative_log_likelihood(tf, word, piece, families) for word in words]
         return tf.add_n([total for total, _ in losses]) / len(losses), losses[0][1], after
 
-    def loss_over(piece: Any, memory: Any, training: bool) -> Any:
-        """The same, spell by spell."""
+    def spell_by_spell(piece: Any, memory: Any, training: bool) -> Any:
         if spell is None or piece[0].shape[1] == spell:
             return loss_of(piece, memory, training)
         shape = tf.shape(piece[0])
@@ -283,10 +286,22 @@ def functions(
         _, total, known, after = tf.while_loop(lambda place, *_: place < last, read, start)
         return total, known, after
 
+    return spell_by_spell
+
+
+def gradient_step(
+    tf: Any, model: Any, optimizer: Any, spec: NetworkSpec, families: Families, spell: int | None
+) -> Any:
+    """(piece, memory) -> (loss, memory, the norm of its gradient before clipping).
+
+    The loss is a mean over known values.
+    """
+    loss_of = loss_over(tf, model, spec, families, spell)
+
     @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def step(piece: Any, memory: Any) -> Any:
         with tf.GradientTape() as tape:
-            total, known, after = loss_over(piece, memory, True)
+            total, known, after = loss_of(piece, memory, True)
             loss = total / tf.maximum(known, 1.0)
         gradients = tape.gradient(loss, model.trainable_variables)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
@@ -295,11 +310,35 @@ def functions(
         )
         return loss, after, tf.linalg.global_norm(gradients)
 
-    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
-    def evaluate(piece: Any, memory: Any) -> Any:
-        return loss_over(piece, memory, False)
+    return step
 
-    return step, evaluate
+
+def _evaluation(
+    tf: Any, model: Any, spec: NetworkSpec, families: Families, spell: int | None
+) -> Any:
+    """(piece, memory) -> (sum of losses, known values, memory)."""
+    loss_of = loss_over(tf, model, spec, families, spell)
+    return tf.function(
+        lambda piece, memory: loss_of(piece, memory, False), reduce_retracing=True, autograph=False
+    )
+
+
+def averaging(tf: Any, mean: Any, model: Any) -> Any:
+    """After a gradient step, by its number from 1 on: the mean of the weights moves on.
+
+    It is over a tenth of the steps so far and at most some 50, so that it soon forgets the untrained
+    network.
+    """
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def follow(taken: Any) -> None:
+        kept = tf.minimum(REMEMBERED, taken / (10.0 + taken))
+        for averaged, weight in zip(
+            mean.trainable_variables, model.trainable_variables, strict=True
+        ):
+            averaged.assign(kept * averaged + (1.0 - kept) * weight)
+
+    return follow
 
 
 def _batches(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from anomaly.networks.training import EVALUATE_EVERY
 from anomaly.panel import evenly
 from anomaly.progress import SILENT
 from anomaly.settings import with_values
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 FEW, MORE = FEW_USERS, 3 * FEW_USERS  # users that work is timed on; fewer are judged in another way
 LEAST_SHARE = 0.25  # of the time per user with MORE users: what each user adds is not less
 TRAINING = "training"  # how the core calls gradient steps to a listener
-ROUND = 20  # gradient steps from one look at later history to the next
 Work = Callable[[Sequence[str]], object]
 Clocked = Callable[[Work, Sequence[str]], float]
 
@@ -152,7 +152,7 @@ def time_training(services: Services, scope: Scope) -> tuple[Law, Model]:
     alone = timed(lambda some: _contest(services, twin, month, len(some)), users, once=True)
     if settings.model.cell == TWIN:
         return alone, _contest(services, twin, month, FEW).serves
-    steps = min(settings.model.steps, 2 * ROUND)
+    steps = min(settings.model.steps, 2 * EVALUATE_EVERY)
     tried = with_values(settings, "a trial of this machine", "model", steps=steps)
     watch = Stopwatch()
     began = time.perf_counter()
@@ -189,5 +189,5 @@ class Stopwatch:
     @property
     def step_seconds(self) -> float:
         """Seconds a gradient step takes, with its share of the looks at later history."""
-        steady = self.ends[ROUND - 1 :] if len(self.ends) > ROUND else self.ends
+        steady = self.ends[EVALUATE_EVERY - 1 :] if len(self.ends) > EVALUATE_EVERY else self.ends
         return (steady[-1] - steady[0]) / (len(steady) - 1) if len(steady) > 1 else 0.0

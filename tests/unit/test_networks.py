@@ -118,6 +118,20 @@ def test_training_is_reproducible_and_learns():
     assert runs[0].validation_loss < runs[0].twin_loss
 
 
+@pytest.mark.parametrize(("taken", "kept"), [(1, 1 / 11), (90, 0.9), (1000, 0.98)])
+def test_the_mean_of_weights_follows_them_faster_at_first(taken, kept):
+    import tensorflow as tf
+
+    model, mean = training.build(spec_of("lstm")), training.build(spec_of("lstm"))
+    for network, number in ((model, 2.0), (mean, 1.0)):
+        for weight in network.trainable_variables:
+            weight.assign(np.full(weight.shape, number))
+    training.averaging(tf, mean, model)(np.float32(taken))
+    for averaged in mean.trainable_variables:
+        assert np.allclose(averaged, kept * 1.0 + (1 - kept) * 2.0)
+    assert all(np.allclose(weight, 2.0) for weight in model.trainable_variables)
+
+
 def test_a_loss_that_is_not_finite_keeps_the_last_good_weights():
     data = made_data()
     broken = data.inputs.copy()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines.jobs.speed import FEW, MORE, ROUND, TRAINING, Law, Stopwatch, timed
+from anomaly.networks.training import EVALUATE_EVERY
+from pipelines.jobs.speed import FEW, MORE, TRAINING, Law, Stopwatch, timed
 
 USERS = [f"u{number}" for number in range(MORE)]
 
@@ -47,7 +48,10 @@ def test_with_a_handful_of_users_all_of_them_are_timed():
 
 def test_gradient_steps_are_timed_after_the_first_look_at_later_history():
     watch = Stopwatch()
-    watch.ends = [100.0 + 9.0 * (place < ROUND - 1) + 0.5 * place for place in range(2 * ROUND)]
+    watch.ends = [
+        100.0 + 9.0 * (place < EVALUATE_EVERY - 1) + 0.5 * place
+        for place in range(2 * EVALUATE_EVERY)
+    ]
     assert watch.step_seconds == pytest.approx(0.5)
     assert Stopwatch().step_seconds == 0.0
 
