@@ -10,6 +10,7 @@ from anomaly.exceptions import DataError, UsageError
 from anomaly.metrics import set_aside_negatives
 from anomaly.months import local_days
 from anomaly.panel import DAY_SECONDS, Grid, Panel
+from anomaly.rows import all_within, run_starts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -191,7 +192,7 @@ def _placed(
 
 def _inside(places: NDArray[Any], size: int) -> NDArray[np.bool_] | np.bool_:
     """Which places lie in [0, size); True alone where all do."""
-    if not len(places) or (places.min() >= 0 and places.max() < size):
+    if all_within(places, 0, size - 1):
         return np.True_
     return np.asarray((places >= 0) & (places < size))
 
@@ -202,7 +203,7 @@ def _steps(grid: Grid, instants: NDArray[np.int64], end: int | None) -> NDArray[
     if grid.step < DAY_SECONDS and grid.end - grid.start == len(grid) * grid.step:
         since = instants - grid.start
         steps = since // grid.step
-        if np.all(_inside(since, min(stop, grid.end) - grid.start)):
+        if all_within(since, 0, min(stop, grid.end) - grid.start - 1):
             return np.asarray(steps)
         steps = np.clip(steps, -1, len(grid) - 1)
     else:
@@ -221,7 +222,7 @@ def _presence(
     """Steps [first, last) of each user; rows widen what first_seen and last_seen say."""
     length = len(grid)
     # Rows of a user mostly follow one another: each run of them counts by its least and greatest step.
-    runs = np.flatnonzero(np.append(True, user[1:] != user[:-1])) if len(user) else user
+    runs = run_starts(user)
     whose, earliest, latest = (
         (user[runs], np.minimum.reduceat(step, runs), np.maximum.reduceat(step, runs))
         if len(runs)

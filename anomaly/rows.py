@@ -136,6 +136,16 @@ def all_rising(
     return bool(later.all())
 
 
+def all_within(numbers: NDArray[Any], least: float, most: float) -> bool:
+    """Whether none lies outside, nor is NaN: two passes that write nothing."""
+    return not len(numbers) or bool(numbers.min() >= least and numbers.max() <= most)
+
+
+def run_starts(codes: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Where rows of one code that follow one another begin."""
+    return np.flatnonzero(np.append(True, codes[1:] != codes[:-1])[: len(codes)])
+
+
 def encoded(
     names: pa.ChunkedArray | pa.Array,
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
@@ -182,7 +192,7 @@ def _compact(
     used = np.zeros(len(names), dtype=np.bool_)
     for first in range(0, len(codes), GLANCE):
         some = codes[first : first + GLANCE]
-        used[some[np.append(True, some[1:] != some[:-1])]] = True  # once for each run
+        used[some[run_starts(some)]] = True
         if used.all():  # of metrics mostly soon
             return codes, names
     places = (np.cumsum(used) - 1).astype(np.int32)
@@ -212,8 +222,7 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise DataError(f"rows: value is {column.type}, expected numbers. Convert the column.")
     values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    # A null reads as NaN, which neither bound lets through.
-    if len(values) and not (values.min() >= -LARGEST_VALUE and values.max() <= LARGEST_VALUE):
+    if not all_within(values, -LARGEST_VALUE, LARGEST_VALUE):  # a null reads as NaN
         bad = np.flatnonzero(~(np.abs(values) <= LARGEST_VALUE))
         raise DataError(
             f"rows: value is missing, not finite or beyond {LARGEST_VALUE:g} in {len(bad)} of "

@@ -21,11 +21,11 @@ from anomaly.rows import (
     MICROSECONDS,
     REASONS,
     TIME_TYPE,
+    all_within,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -129,7 +129,7 @@ def parse_values(column: pa.Array) -> tuple[NDArray[np.float64], Reasons]:
     text = not _is_number(column.type)
     values = _text_values(_as_text(column)) if text else column.cast(pa.float64(), safe=False)
     numbers = _filled(values).to_numpy(zero_copy_only=False)
-    if not values.null_count and _all_within(numbers, -LARGEST_VALUE, LARGEST_VALUE):
+    if not values.null_count and all_within(numbers, -LARGEST_VALUE, LARGEST_VALUE):
         return numbers, None
     reasons = np.full(len(column), GOOD, dtype=np.int8)
     if values.null_count:
@@ -243,7 +243,7 @@ def _typed_times(column: pa.Array, timezone: str) -> Times:
     counts = _filled(column.cast(pa.int64())).to_numpy(zero_copy_only=False)
     reasons: Reasons = None
     earliest, latest = EARLIEST * per_second, (LATEST + 86_400) * per_second
-    if column.null_count or not _all_within(counts, earliest, latest - 1):
+    if column.null_count or not all_within(counts, earliest, latest - 1):
         inside = (counts >= earliest) & (counts < latest)
         counts = np.where(inside, counts, 0)
         reasons = np.where(inside, GOOD, CODES["time_out_of_range"])
@@ -340,16 +340,11 @@ def _localised(instants: NDArray[np.int64], timezone: str) -> Times:
 
 
 def _bounded(instants: NDArray[np.int64], later: NDArray[np.int64], reasons: Reasons) -> Times:
-    if _all_within(instants, EARLIEST * MICROSECONDS, LATEST * MICROSECONDS - 1):
+    if all_within(instants, EARLIEST * MICROSECONDS, LATEST * MICROSECONDS - 1):
         return Times(instants, later, reasons)
     outside = (instants < EARLIEST * MICROSECONDS) | (instants >= LATEST * MICROSECONDS)
     reasons = first_reason(reasons, np.where(outside, CODES["time_out_of_range"], GOOD))
     return Times(instants, later, reasons)
-
-
-def _all_within(numbers: NDArray[Any], least: float, most: float) -> bool:
-    """Whether none lies outside, nor is NaN: two passes that write nothing."""
-    return not len(numbers) or bool(numbers.min() >= least and numbers.max() <= most)
 
 
 def _filled(column: pa.Array) -> pa.Array:

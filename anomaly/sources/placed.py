@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from anomaly.exceptions import SourceError, UsageError
-from anomaly.rows import SCHEMA
+from anomaly.rows import SCHEMA, run_starts
 from anomaly.sources.batch import Tally
 from anomaly.sources.cleaning import Cleaner, Inspecting, Trusting
 from anomaly.sources.files import files_of, is_parquet
@@ -389,7 +389,7 @@ def _whole(file: Path, seen: _Seen) -> Whole:
 def _by_name(names: pa.DictionaryArray, times: NDArray[np.int64]) -> pa.Table:
     """PEOPLE of these rows. Those of one user that follow one another are first taken together."""
     codes = names.indices.to_numpy()
-    runs = np.concatenate([[0], np.flatnonzero(codes[1:] != codes[:-1]) + 1])
+    runs = run_starts(codes)
     whose, sizes = codes[runs], np.diff(runs, append=len(codes))
     rows = np.bincount(whose, sizes, len(names.dictionary)).astype(np.int64)
     first, last = np.full(len(rows), FOREVER[1]), np.full(len(rows), FOREVER[0])

@@ -62,6 +62,12 @@ def test_the_same_history_and_seed_give_the_same_model_and_another_seed_another(
     assert again.version == one.version != other.version
 
 
+def test_scoring_changes_neither_model_nor_calibration(small_model, history, month):
+    before = small_model.to_files()
+    score_after(small_model, history, month)
+    assert small_model.to_files() == before
+
+
 @settings(max_examples=6, deadline=None)
 @given(order=st.permutations(range(24)))
 def test_the_order_of_users_changes_nothing(small_model, history, month, usual, order):
