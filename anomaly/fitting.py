@@ -273,13 +273,15 @@ def _with_courses(
     Deviations are held apart on later history alone, courses on all of it: the level joins what each
     reaches on its own stretch as evidence joins the two.
     """
+    metrics = len(model.metrics)
     course = model.yardstick.course(history.values, history.mask & known[..., None])
     found, judged = cross_fitted(course)
     found[~known] = 0
     long = choose_boundary(settings.threshold, found, known, history.grid.step)
     apart, together = (np.full((len(judged), 1), at.level, np.float32) for at in (alone, long))
-    level = float(joined_evidence(apart, together, judged).max())
-    return joined_evidence(deviations, found[:, split:], judged), replace(alone, level=level)
+    level = float(joined_evidence(apart, together, judged, metrics).max())
+    joined = joined_evidence(deviations, found[:, split:], judged, metrics)
+    return joined, replace(alone, level=level)
 
 
 def _likelihoods(reading: Reading, history: Panel, links: Links, split: int) -> tuple[float, float]:

@@ -130,7 +130,7 @@ def scan_panel(
     by_course, courses = np.zeros_like(evidence), states.courses
     if model.looking.courses:
         by_course, judged, courses = shapes.scan_courses(course, courses)
-        evidence = shapes.joined_evidence(evidence, by_course, judged)
+        evidence = shapes.joined_evidence(evidence, by_course, judged, len(model.metrics))
     evidence = np.where(known, evidence, 0).astype(np.float32)
     after = replace(
         states,

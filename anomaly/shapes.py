@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     _Judge = Callable[["_Known", _Numbered, int], NDArray[np.float32]]
 
 LENGTHS = (4, 8, 16, 32, 64, 128, 256)  # steps, whatever a step is: each twice the one before
+SHORT = (1, 2)  # of several metrics: which values go together no longer window tells so sharply
 LONGEST = LENGTHS[-1]
 POINTS = 32  # a longer window is read as so many means
 NUMBERS = 64  # of a window; more are projected to so many, which keeps distances (Johnson & Lindenstrauss 1984)
@@ -45,6 +46,17 @@ CUT = 20.0  # usual deviations beyond which a value says nothing more
 SD_SHARE = 0.5  # half of what is seen may be one value: a deviation is at least this share of the standard one
 FLAT = 0.1  # of its level, for a metric that never moved
 AT_ONCE = 8_192  # windows held as numbers at the same time
+
+
+def lengths_of(metrics: int) -> tuple[int, ...]:
+    """Lengths of windows in steps. Of one metric, the shortest would tell no more than its deviation."""
+    return LENGTHS if metrics == 1 else SHORT + LENGTHS
+
+
+def weight_of(metrics: int) -> float:
+    """What courses count for in a step's evidence: each length is a scale, its deviation is one more."""
+    scales = len(lengths_of(metrics))
+    return scales / (1 + scales)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ class Past:
     @classmethod
     def empty(cls, users: int, metrics: int, looked_at: bool = True) -> Past:
         """Nothing is remembered, and nothing ever will be where courses are not looked at."""
-        lengths, longest = (len(LENGTHS), LONGEST - 1) if looked_at else (0, 0)
+        lengths, longest = (len(lengths_of(metrics)), LONGEST - 1) if looked_at else (0, 0)
         return cls(
             np.full((users, longest, metrics), np.nan, np.float32),
             np.zeros((users, lengths, WINDOWS, WAYS * NUMBERS), np.float32),
@@ -132,10 +144,15 @@ class _Own:
     stride: NDArray[np.int32]
     steps: int
 
-    def told(self, length: int) -> NDArray[np.int64]:
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Of the windows, in steps."""
+        return lengths_of(self.last.shape[-1])
+
+    def told(self, number: int) -> NDArray[np.int64]:
         """Which remembered windows of this length there are; none if they are too few."""
-        found = np.flatnonzero(self.ends[length] >= 0)
-        enough = len(found) >= LEAST_WINDOWS and self.steps >= LEAST_LENGTHS * LENGTHS[length]
+        found = np.flatnonzero(self.ends[number] >= 0)
+        enough = len(found) >= LEAST_WINDOWS and self.steps >= LEAST_LENGTHS * self.lengths[number]
         return found if enough else found[:0]
 
 
@@ -179,13 +196,17 @@ def cross_fitted(
 
 
 def joined_evidence(
-    deviations: NDArray[np.float32], courses: NDArray[np.float32], judged: NDArray[np.bool_]
+    deviations: NDArray[np.float32],
+    courses: NDArray[np.float32],
+    judged: NDArray[np.bool_],
+    metrics: int,
 ) -> NDArray[np.float32]:
-    """The mean over scales, (users, steps): how far from its forecast a step lies is the shortest of them,
-    how unlike its past each length is are the others; the first alone for users whose past says
-    nothing yet.
+    """The mean over scales, (users, steps): how far from its forecast a step lies is one of them, how
+    unlike its past each length is are the others; the first alone for users whose past says nothing
+    yet.
     """
-    mean = (deviations + len(LENGTHS) * courses) / np.float32(1 + len(LENGTHS))
+    weight = weight_of(metrics)
+    mean = (1 - weight) * deviations + weight * courses
     return np.where(judged[:, None], mean, deviations).astype(np.float32)
 
 
@@ -227,12 +248,14 @@ def _judged(
     lengths, (steps,).
     """
     lead, found = len(joined) - steps, []
-    for number, length in enumerate(LENGTHS):
+    for number, length in enumerate(own.lengths):
         told = own.told(number)
         if len(told):
             known = _Known(own.windows[number, told], own.ends[number, told], length, own.steps)
             windows = ((at - lead, seen) for at, seen in _windows(joined, length, lead))
-            found += [_spread(line, length) for line in judge(known, windows, steps)]
+            ways = WAYS if length > 1 else 1  # less its mean, a single step is nothing
+            lines = judge(known, windows, steps)[:ways]
+            found.append(np.mean([_spread(line, length) for line in lines], axis=0))
     evidence = np.mean(found, axis=0) if found else np.zeros(steps)
     return bool(found), evidence.astype(np.float32)
 
@@ -362,7 +385,7 @@ def _remembered(own: _Own, joined: NDArray[np.float32], steps: int) -> _Own:
         np.full_like(own.ends, -1),
         own.stride.copy(),
     )
-    for number, length in enumerate(LENGTHS):
+    for number, length in enumerate(own.lengths):
         old = own.ends[number] >= 0
         kept, when = [own.windows[number, old]], [own.ends[number, old]]
         for at, seen in _windows(joined, length, lead):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomaly import cohorts, explain
+from anomaly import cohorts, explain, shapes
 from anomaly import flags as flagging
 from anomaly.panel import DAY_SECONDS
 from anomaly.peers import EVERYONE, Group
@@ -118,9 +118,12 @@ class Telling:
         return explain.Story(named, direction, kind, sizes[first])
 
     def led_by_course(self, row: int, window: flagging.Window) -> bool:
-        """Whether the window is odd for its course more than for its deviations from the forecast."""
-        at = np.s_[row, window.first : window.last]
-        return float(self.by_course[at].max()) > float(self.evidence[at].max())
+        """Whether the course of values brings more to the window's highest evidence than deviations from
+        the forecast do.
+        """
+        peak = window.first + int(self.evidence[row, window.first : window.last].argmax())
+        by_course = shapes.weight_of(len(self.model.metrics)) * float(self.by_course[row, peak])
+        return by_course > float(self.evidence[row, peak]) / 2
 
     def cores(self, row: int, window: flagging.Window) -> Iterable[flagging.Window]:
         """Only the steps that made the window odd; a course is odd as a whole."""

@@ -93,7 +93,7 @@ def test_without_a_past_nothing_is_said():
     assert not judged.any()
     assert not evidence.any()
     alone = np.full((1, 768), 3, np.float32)
-    assert np.array_equal(joined_evidence(alone, evidence, judged), alone)
+    assert np.array_equal(joined_evidence(alone, evidence, judged, 1), alone)
 
 
 def test_unknown_values_are_no_course():
@@ -111,6 +111,20 @@ def test_many_metrics_keep_their_distances_in_few_numbers():
     month[0, 400:440, 3:8] = 0.3
     evidence, _, _ = scan_courses(month, past)
     assert 380 < int(evidence[0].argmax()) < 460
+
+
+def test_two_values_that_never_went_together_stand_out_at_once():
+    """Each is usual and lies where it must, and only for one step."""
+    times = 2 * np.pi * np.arange(3 * 768) / DAY
+    rng = np.random.default_rng(0)
+    course = np.stack([np.sin(times), np.cos(times)], axis=-1) + 0.02 * rng.standard_normal(
+        (len(times), 2)
+    )
+    course[2_000] = 0.0  # the middle of a circle
+    course = course[None].astype(np.float32)
+    evidence, _, _ = scan_courses(course[:, 1_536:], after(course[:, :1_536]))
+    at = 2_000 - 1_536
+    assert evidence[0, at] > 1.2 * np.delete(evidence[0], [at - 1, at, at + 1]).max()
 
 
 def test_a_flat_metric_has_a_yardstick():
@@ -147,6 +161,17 @@ def test_a_course_is_flagged_where_no_single_value_is_odd(settings):
     assert found.scores.loc[found.scores["score"].idxmax(), "score"] == pytest.approx(
         first["score"]
     )
+
+
+def test_no_part_of_a_stretch_told_by_its_course_is_left_out(settings):
+    """Its ends are as odd as its middle, however loud the deviations there are."""
+    changed = slice(25 * DAY + 10, 27 * DAY + 10)
+    frame = series(changed)
+    frame.loc[changed.start : changed.stop - 1, "value"] += 8 + np.arange(2 * DAY) % 7
+    found = detect(frame, "2026-01-22", settings)
+    times = frame["observed_at"].iloc[changed]
+    inside = found.scores.set_index("observed_at").loc[times.iloc[0] : times.iloc[-1], "score"]
+    assert (inside >= 1).all()
 
 
 def test_courses_can_be_left_out(settings):
