@@ -54,26 +54,32 @@ def heeded(
     return np.minimum(np.maximum(deviation, low), high)
 
 
-def energy(deviation: NDArray[np.float32]) -> NDArray[np.float32]:
+def energy(deviation: NDArray[np.float32], steps: float = 1) -> NDArray[np.float32]:
     """Squares of what exceeds the noise floor, added over metrics: (..., metrics) -> (...).
 
-    The floor is sqrt(ln metrics): none for one metric, and among many it lies between that of a
-    change in all of them (0) and in one alone (sqrt(2 ln metrics): Donoho & Johnstone 1994).
+    The floor is sqrt(ln n) where n values are added up, those of all metrics in so many steps: none for
+    one, and among many it lies between that of a change in all of them (0) and in one alone
+    (sqrt(2 ln n): Donoho & Johnstone 1994).
     """
-    floor = np.float32(np.sqrt(np.log(deviation.shape[-1])))
+    floor = np.float32(np.sqrt(np.log(deviation.shape[-1] * steps)))
     beyond = np.maximum(np.abs(deviation) - floor, 0)
     return np.asarray(np.square(beyond).sum(-1), dtype=np.float32)
 
 
-def seen_at(deviation: NDArray[np.float32]) -> NDArray[np.float32]:
+def seen_at(deviation: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     """What is summed over windows, (users, steps, 1 + metrics): loudness, then each deviation.
 
-    Args: heeded deviations of each metric given those before it in the step: they are independent
-        if all is well, so that their squares may be added.
+    Loudness is added up over windows, from a step to a day and more; its floor is that of a window half
+    way between the two. With the floor of a step, the hours of a busy day, each a little high, would come
+    to what one odd hour reaches. Fine grids are read by the minute.
+
+    Args: deviation: heeded, of each metric given those before it in the step: they are independent if all
+        is well, so that their squares may be added. step: seconds.
     """
     users, steps, metrics = deviation.shape
+    half_way = np.sqrt(max(1.0, DAY_SECONDS / step)) if step >= FINE_STEP else 1.0
     seen = time_last((users, steps, 1 + metrics))
-    seen[..., 0], seen[..., 1:] = energy(deviation), deviation
+    seen[..., 0], seen[..., 1:] = energy(deviation, half_way), deviation
     return seen
 
 

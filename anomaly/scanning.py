@@ -68,9 +68,9 @@ def chunk_deviations(
     own_history: False sets everyone against what is usual for all.
     """
     own, nobody = states.own, scan.Moments.empty(*states.own.mean.shape)
-    before = scan.seen_at(scan.heeded(states.recent, directions))
+    before = scan.seen_at(scan.heeded(states.recent, directions), step)
     for first, last in chunks:
-        now = scan.seen_at(scan.heeded(joint[:, first:last], directions))
+        now = scan.seen_at(scan.heeded(joint[:, first:last], directions), step)
         if not known[:, first:last].all():
             now[~known[:, first:last]] = 0
         sums = scan.window_sums(before, now, lengths)

@@ -94,3 +94,20 @@ def test_a_day_counts_most_and_machines_have_no_days():
     assert (np.diff(daily) < 0).all()
     assert np.ptp(fine) == 0
     assert [weights.sum() for weights in (hourly, daily, fine)] == pytest.approx([1, 1, 1])
+
+
+def test_a_busy_day_is_not_as_loud_as_one_odd_hour():
+    """Each hour a little high, in each metric; on a grid of days the same says something."""
+    busy = np.full((1, 24, 3), 1.6, np.float32)
+    odd = np.zeros_like(busy)
+    odd[0, 3, 1] = 5
+    hours = [scan.seen_at(day, 3_600)[0, :, scan.LOUD].sum() for day in (busy, odd)]
+    assert hours[0] == 0
+    assert hours[1] > 5
+    assert scan.seen_at(busy, 86_400)[0, 0, scan.LOUD] > 0.5
+
+
+@pytest.mark.parametrize("step", [60, 86_400])
+def test_a_single_value_by_the_minute_or_the_day_has_no_floor(step):
+    alone = np.full((1, 1, 1), 0.5, np.float32)
+    assert scan.seen_at(alone, step)[0, 0, scan.LOUD] == pytest.approx(0.25)
