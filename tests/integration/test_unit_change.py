@@ -85,9 +85,10 @@ def test_a_thousandfold_is_named_and_not_flagged_until_its_rows_are_mended(servi
 
 
 def test_one_users_thousandfold_is_judged(services, world):
-    user = "u00005"
+    user = "u00020"  # who has no flag otherwise
     services.store.observations.write(in_another_unit(world, [user]), "t")
     outcome = run_month(services, MONTH)
     assert (outcome.state, outcome.note) == ("complete", None)
-    (row,) = services.store.flags.user_months(str(MONTH), user)
-    assert row.user_month.self_percentile > 99
+    own = [flag for flag in outcome.flags if flag.user_id == user]
+    assert own
+    assert all("bytes_out" in flag.metrics.split(";") and flag.end > CHANGED for flag in own)
