@@ -33,7 +33,7 @@ from benchmarks.detection.arms import ARMS, GROUPS, Arm, choose
 from benchmarks.detection.judging import agreement, figures
 from benchmarks.detection.sets import known_sets
 from benchmarks.detection.store import Store
-from benchmarks.detection.versions import BASELINES, ENGINE, SIMULATION, code_version
+from benchmarks.detection.versions import BASELINES, ENGINE, SIMULATION, STRANGERS, code_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,7 @@ PAGE = Path("docs/benchmark.md")
 USUAL_ARMS = {
     "quick": ("default", "baseline"), "sample": GROUPS, "full": ("default", "baseline", "twin"),
 }  # fmt: skip
+MAKERS = (ENGINE, BASELINES, SIMULATION, STRANGERS)
 APART = ("behaviour_hourly",)  # only if asked for
 
 
@@ -229,7 +230,7 @@ def _circumstances(options: argparse.Namespace, start_up: float | None) -> tuple
     words += [f"--arms {shlex.quote(','.join(options.arms))}"] if options.arms else []
     words += [f"--sets {shlex.quote(','.join(options.sets))}"] if options.sets else []
     words += [f"--jobs {options.jobs}"] if options.jobs != 1 else []
-    version = ", ".join(f"{what} {code_version(what)}" for what in (ENGINE, BASELINES, SIMULATION))
+    version = ", ".join(f"{what} {code_version(what)}" for what in MAKERS)
     lines = [
         f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, last command: `{' '.join(words)}`",
         f"{os.cpu_count()} cores, {_processor()}, Python {sys.version.split()[0]}",

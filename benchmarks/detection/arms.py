@@ -50,7 +50,7 @@ class Arm:
         return settings if self.override else None
 
 
-HOURLY = ("worlds", "behaviour_hourly")
+HOURLY = ("worlds", "other_worlds", "behaviour_hourly")
 SEEDED = ("worlds", "behaviour")
 # fmt: off
 ARMS: tuple[Arm, ...] = (

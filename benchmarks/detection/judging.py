@@ -59,6 +59,13 @@ USERS = (
     *EVENTS,
     atop(FALSE_USERS),
 )
+WORLDS = (
+    Measure("ap_user_days", "AP user-day", headline=True),
+    Measure("ap_users", "AP user", headline=True),
+    Measure("found", "share of incidents flagged"),
+    Measure("true_flags_per_1000_user_months", "true flags per 1,000 user-months"),
+    atop(FALSE_USERS),
+)
 MEASURES: dict[str, tuple[Measure, ...]] = {
     "behaviour": (
         *USERS,
@@ -66,13 +73,8 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
         Measure("labels.user_month_ap", "AP user-month, all labels"),
     ),
     "behaviour_hourly": USERS,
-    "worlds": (
-        Measure("ap_user_days", "AP user-day", headline=True),
-        Measure("ap_users", "AP user", headline=True),
-        Measure("found", "share of incidents flagged"),
-        Measure("true_flags_per_1000_user_months", "true flags per 1,000 user-months"),
-        atop(FALSE_USERS),
-    ),
+    "worlds": WORLDS,
+    "other_worlds": WORLDS,
     "nab": (atop(VUS), atop(F1), *EVENTS, atop(FALSE_SERIES), Measure("auc_pr", "AP points")),
     "smap_msl": (atop(F1), *EVENTS, FALSE_SERIES, VUS),
     "smd8": (atop(VUS), F1, *EVENTS, FALSE_SERIES),

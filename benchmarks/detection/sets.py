@@ -17,7 +17,9 @@ import pandas as pd
 from anomaly.months import Month
 from anomaly.panel import evenly
 from anomaly.simulation import make_world
-from benchmarks.detection.versions import SIMULATION, code_version
+from benchmarks.detection.strangers import BUSY, CLEAN, make_strangers
+from benchmarks.detection.strangers.plan import END, SCORED
+from benchmarks.detection.versions import SIMULATION, STRANGERS, code_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 SIZES = ("full", "sample", "quick")
 COLUMNS = ["user_id", "metric", "observed_at", "value"]
 START = "2026-01"
+VARIANTS = {"clean": CLEAN, "busy": BUSY}
 
 
 @dataclass(frozen=True)
@@ -129,18 +132,52 @@ class Worlds:
         return _world(int(words[0]), self.months, int(words[-1]))
 
 
+@dataclass(frozen=True)
+class OtherWorlds(Worlds):
+    """Made companies by a simulator that knows nothing of the product's; May is scored.
+
+    users, seeds: at each size, the seeds of each variant.
+    """
+
+    name: str = "other_worlds"
+    title: str = "Worlds of another maker, hourly"
+    months: int = 5
+    users: tuple[int, ...] = (450, 450, 40)
+    seeds: tuple[int, ...] = (2, 1, 1)
+
+    def parts(self, size: str) -> list[str]:
+        """One for each variant and seed, from 1 on."""
+        at = SIZES.index(size)
+        seeds = range(1, self.seeds[at] + 1)
+        return [f"{self.users[at]} users, {of}, seed {seed}" for of in VARIANTS for seed in seeds]
+
+    def version(self, part: str) -> str:
+        """The hash of what makes it."""
+        return f"{part}, {code_version(STRANGERS)}"
+
+    @property
+    def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """The scored month."""
+        return pd.Timestamp(SCORED, tz="UTC"), pd.Timestamp(END, tz="UTC")
+
+    def world(self, part: str) -> World:
+        """The world with what was planted in it."""
+        return _other_world(part)
+
+
 BenchmarkSet = Labelled | Worlds
 
 
 def known_sets(data: Path | None) -> list[BenchmarkSet]:
     """All sets that can be had: made worlds, and labelled ones where a folder is given."""
     if data is None:
-        return [Worlds()]
+        return [Worlds(), OtherWorlds()]
     users = (None, None, 60)
     found: list[BenchmarkSet] = [
         Labelled("behaviour", "User behaviour, daily", data, "cert_r42", "daily",
                  ("labels_observable", "labels"), together=True, counts=users),
         Worlds(),
+        OtherWorlds(),
         Labelled("behaviour_hourly", "User behaviour, hourly", data, "cert_r42", "hourly",
                  ("labels_hourly",), together=True, counts=users),
         Labelled("smap_msl", "SMAP and MSL", data, "smap_msl", counts=(None, 12, 2)),
@@ -160,6 +197,12 @@ def _table(file: Path) -> pd.DataFrame:
 @lru_cache(maxsize=1)
 def _world(users: int, months: int, seed: int) -> World:
     return make_world(users=users, months=months, start=START, seed=seed)
+
+
+@lru_cache(maxsize=1)
+def _other_world(part: str) -> World:
+    words = part.replace(",", "").split()
+    return make_strangers(VARIANTS[words[2]], int(words[0]), int(words[-1]))
 
 
 @cache

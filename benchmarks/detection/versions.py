@@ -14,11 +14,12 @@ HERE = Path(__file__).parent
 # What a result does not depend on.
 APART = ("calibration_report.py", "simulation", "sources", "store", "telemetry", "web")
 ENGINE, SIMULATION, BASELINES, JUDGE = "engine", "simulation", "baselines", "judge"
+STRANGERS = "strangers"
 
 
 @cache
 def code_version(what: str) -> str:
-    """A hash of the engine's, the simulation's, the baselines' or the judge's code."""
+    """A hash of the engine's, a simulation's, the baselines' or the judge's code."""
     files = {
         ENGINE: [
             file
@@ -28,6 +29,7 @@ def code_version(what: str) -> str:
         SIMULATION: [
             file for file in (PACKAGE / "simulation").glob("*.py") if file.name != "judge.py"
         ],
+        STRANGERS: list((HERE / "strangers").glob("*.py")),
         BASELINES: [HERE / "baselines.py", HERE / "layout.py"],
         JUDGE: [HERE / "judging.py", PACKAGE / "simulation" / "judge.py"],
     }[what]

@@ -11,8 +11,10 @@ from benchmarks.detection.arms import ARMS, GROUPS, choose
 from benchmarks.detection.baselines import by_windows, components, robust_z, threshold
 from benchmarks.detection.judging import MEASURES
 from benchmarks.detection.layout import lay_out, runs
-from benchmarks.detection.sets import Worlds
+from benchmarks.detection.sets import OtherWorlds, Worlds
 from benchmarks.detection.store import Cost, Store, key_of
+from benchmarks.detection.strangers import CLEAN, make_strangers
+from benchmarks.detection.strangers.incidents import KINDS
 from benchmarks.detection.versions import meaning
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
@@ -96,6 +98,47 @@ def test_worlds_of_one_seed_are_one_part_and_differ_in_version():
         pd.Timestamp("2026-05-01", tz="UTC"),
     )
     assert worlds.version(worlds.parts("full")[0]) != worlds.version(worlds.parts("full")[1])
+
+
+@pytest.fixture(scope="module")
+def strangers():
+    return make_strangers(dataclasses.replace(CLEAN, incident_share=0.5), 36, seed=3)
+
+
+def test_a_world_of_another_maker_is_the_same_for_the_same_seed(strangers):
+    plan = dataclasses.replace(CLEAN, incident_share=0.5)
+    again, other = (make_strangers(plan, 36, seed) for seed in (3, 4))
+    assert again.observations.equals(strangers.observations)
+    pd.testing.assert_frame_equal(again.incidents, strangers.incidents)
+    assert not other.observations.equals(strangers.observations)
+
+
+def test_every_kind_of_incident_occurs_and_touches_nothing_but_its_span_in_the_scored_month(
+    strangers,
+):
+    start, end = OtherWorlds().span
+    planted = strangers.incidents
+    assert set(planted["kind"]) == set(KINDS)
+    assert planted["start"].min() >= start
+    assert planted["end"].max() <= end
+    calm = make_strangers(dataclasses.replace(CLEAN, incident_share=0), 36, seed=3)
+    assert calm.incidents.empty
+    keys = ["user_id", "metric", "observed_at", "value"]
+    both = [world.observations.to_pandas()[keys] for world in (strangers, calm)]
+    changed = pd.concat(both).drop_duplicates(keep=False)
+    assert len(changed)
+    spans = changed.merge(planted, on="user_id", how="left")
+    assert ((spans["start"] <= spans["observed_at"]) & (spans["observed_at"] < spans["end"])).all()
+
+
+def test_worlds_of_another_maker_are_clean_or_busy_by_their_name():
+    worlds = OtherWorlds()
+    assert len(worlds.parts("full")) == 4
+    assert worlds.parts("sample") == ["450 users, clean, seed 1", "450 users, busy, seed 1"]
+    assert len({worlds.version(part) for part in worlds.parts("full")}) == 4
+    clean, busy = (worlds.load(part) for part in worlds.parts("quick"))
+    assert not clean.frame.equals(busy.frame)
+    assert clean.train_until == worlds.span[0]
 
 
 def test_a_count_that_records_no_zeros_is_zero_where_silent_and_others_are_unknown():
