@@ -89,6 +89,8 @@ def test_one_users_thousandfold_is_judged(services, world):
     services.store.observations.write(in_another_unit(world, [user]), "t")
     outcome = run_month(services, MONTH)
     assert (outcome.state, outcome.note) == ("complete", None)
+    (row,) = services.store.flags.user_months(str(MONTH), user)
+    assert row.user_month.self_percentile > 99
     own = [flag for flag in outcome.flags if flag.user_id == user]
     assert own
     assert all("bytes_out" in flag.metrics.split(";") and flag.end > CHANGED for flag in own)
