@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly.simulation import judge, ranking
-from benchmarks.detection.sets import Labelled, Worlds
+from benchmarks.detection.sets import Labelled, MadeWorlds
 from benchmarks.detection.versions import JUDGE, code_version
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def figures(arm: Arm, of: BenchmarkSet, parts: Sequence[str], store: Store) -> d
     found = store.figures(kept)
     if found is None:
         frames = [_frames(of, part, key, store) for part, key in zip(parts, keys, strict=True)]
-        found = on_worlds(of, parts, frames) if isinstance(of, Worlds) else {}
+        found = on_worlds(of, parts, frames) if isinstance(of, MadeWorlds) else {}
         if isinstance(of, Labelled):
             found = on_labels(of, frames)
         store.keep(kept, found)
@@ -129,7 +129,7 @@ def on_labels(of: Labelled, frames: Sequence[Frames]) -> dict[str, float]:
     return out
 
 
-def on_worlds(of: Worlds, parts: Sequence[str], frames: Sequence[Frames]) -> dict[str, float]:
+def on_worlds(of: MadeWorlds, parts: Sequence[str], frames: Sequence[Frames]) -> dict[str, float]:
     """Mean over worlds, and `_sd`, the deviation between them."""
     table = pd.DataFrame([
         on_world(of, part, *both) for part, both in zip(parts, frames, strict=True)
@@ -138,7 +138,9 @@ def on_worlds(of: Worlds, parts: Sequence[str], frames: Sequence[Frames]) -> dic
     return {str(key): float(table[key].mean()) for key in table} | deviation
 
 
-def on_world(of: Worlds, part: str, flags: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
+def on_world(
+    of: MadeWorlds, part: str, flags: pd.DataFrame, scores: pd.DataFrame
+) -> dict[str, float]:
     """One world: ranking of all users who were there, and flags against what was planted."""
     world = of.world(part)
     start, end = of.span

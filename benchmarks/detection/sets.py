@@ -8,6 +8,7 @@ many arms; `quick`, to see that it works.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -95,17 +96,48 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Worlds:
-    """Made companies by the hour, one a seed; the last of `months` is scored.
+class MadeWorlds(ABC):
+    """Made companies by the hour, of whom it is known what was planted.
 
     users, seeds: at each size.
     """
 
+    name: str
+    title: str
+    users: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    @abstractmethod
+    def parts(self, size: str) -> list[str]:
+        """Their names."""
+
+    def load(self, part: str) -> Part:
+        """Make the world."""
+        return Part(part, self.world(part).observations.to_pandas(), self.span[0])
+
+    @abstractmethod
+    def version(self, part: str) -> str:
+        """The hash of what makes it."""
+
+    @property
+    @abstractmethod
+    def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """The scored month."""
+
+    @abstractmethod
+    def world(self, part: str) -> World:
+        """The world with what was planted in it."""
+
+
+@dataclass(frozen=True)
+class Worlds(MadeWorlds):
+    """Made by the product's own simulator, one a seed; the last of `months` is scored."""
+
     name: str = "worlds"
     title: str = "Simulated worlds, hourly"
-    months: int = 4
     users: tuple[int, ...] = (400, 400, 40)
     seeds: tuple[int, ...] = (5, 2, 1)
+    months: int = 4
 
     def parts(self, size: str) -> list[str]:
         """One for each seed, from 1 on."""
@@ -115,10 +147,6 @@ class Worlds:
     def version(self, part: str) -> str:
         """The hash of what makes it."""
         return f"{part}, {self.months} months, {code_version(SIMULATION)}"
-
-    def load(self, part: str) -> Part:
-        """Make the world."""
-        return Part(part, self.world(part).observations.to_pandas(), self.span[0])
 
     @property
     def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -133,15 +161,11 @@ class Worlds:
 
 
 @dataclass(frozen=True)
-class OtherWorlds(Worlds):
-    """Made companies by a simulator that knows nothing of the product's; May is scored.
-
-    users, seeds: at each size, the seeds of each variant.
-    """
+class OtherWorlds(MadeWorlds):
+    """Made by a simulator that knows nothing of the product's, each variant by each seed; May is scored."""
 
     name: str = "other_worlds"
     title: str = "Worlds of another maker, hourly"
-    months: int = 5
     users: tuple[int, ...] = (450, 450, 40)
     seeds: tuple[int, ...] = (2, 1, 1)
 
@@ -165,7 +189,7 @@ class OtherWorlds(Worlds):
         return _other_world(part)
 
 
-BenchmarkSet = Labelled | Worlds
+BenchmarkSet = Labelled | MadeWorlds
 
 
 def known_sets(data: Path | None) -> list[BenchmarkSet]:
