@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-FORMAT = 7  # rises when files written by an older version can no longer be read
+FORMAT = 8  # rises when files written by an older version can no longer be read
 UNREADABLE = (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 JSON_FILE, ARRAYS_FILE, ONNX_FILE = "model.json", "arrays.npz", "network.onnx"
 

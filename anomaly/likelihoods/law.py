@@ -151,16 +151,16 @@ class Bernoulli(Law):
 
     def size_tails(self, said: Parameters, low: Floats, high: Floats) -> tuple[Floats, Floats]:
         """See Law."""
-        del said, low
-        count = count_of(high)
+        del said
+        count = count_of(low, high)
         reached, passed = self._at_least(count), self._at_least(count + 1)
         upper = (reached + passed) / 2
         return np.log1p(-upper), np.log(upper)
 
     def size_likelihood(self, said: Parameters, low: Floats, high: Floats) -> Floats:
         """See Law."""
-        del said, low
-        count = count_of(high)
+        del said
+        count = count_of(low, high)
         return np.asarray(np.log(self._at_least(count) - self._at_least(count + 1)))
 
     def size_quantile(self, said: Parameters, u: Floats) -> Floats:
@@ -171,6 +171,7 @@ class Bernoulli(Law):
         return np.where(count <= 1, 1.0, self.BEYOND / np.maximum(count - 1, 1))
 
 
-def count_of(high: Floats) -> Floats:
-    """The whole number whose interval ends here, at least 1; see `Links.bounds`."""
-    return np.maximum(np.round(np.exp(np.clip(high, -1, 60).astype(np.float64)) - 0.5), 1)
+def count_of(low: Floats, high: Floats) -> Floats:
+    """The whole number whose interval this is, at least 1; see `Links.bounds`."""
+    middle = (low.astype(np.float64) + high) / 2
+    return np.maximum(np.round(np.exp(np.minimum(middle, 60))), 1)

@@ -18,6 +18,8 @@ SHARE_EDGE = 1e-3  # shares are kept this far from 0 and 1, where the logit ends
 AMOUNT_TICK = 0.01  # relative resolution taken for amounts that are not whole numbers
 HALF_AMOUNT = np.float32(AMOUNT_TICK / 2)
 GAUGE_TICK = 1e-3  # resolution taken for gauges, as a share of their interquartile range
+# Relative resolution of counts; of a finer interval float32 cannot tell the two ends apart.
+FINEST = np.float32(1e-3)
 TINY = 1e-6
 
 
@@ -26,7 +28,8 @@ class Links:
     """How each metric is mapped onto the scale where sizes are modelled.
 
     kinds: 'log', 'logit' or 'identity' for each metric.
-    ticks: (metrics,) resolution in the metric's unit; a value stands for all within half a tick.
+    ticks: (metrics,) resolution in the metric's unit; a value stands for all within half a tick, a count
+    past 1,000 for all within half a thousandth of it.
     hurdle: (metrics,) bool, True where zero (nothing happened) is modelled apart from the size.
     """
 
@@ -92,7 +95,8 @@ class Links:
         if kind == "log":
             if tick > 0:
                 whole = np.maximum(value, tick)
-                return np.log(whole - tick / 2), np.log(whole + tick / 2)
+                half = np.maximum(tick, FINEST * whole) / 2
+                return np.log(whole - half), np.log(whole + half)
             middle = np.log(np.maximum(value, np.float32(TINY)))
             return middle - HALF_AMOUNT, middle + HALF_AMOUNT
         if kind == "logit":

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import betainc, betaln, gammainc, gammaincc, nbdtrik
 
 from anomaly.likelihoods.law import Law, Parameters, count_of, log_rates
+from anomaly.likelihoods.links import FINEST
 
 if TYPE_CHECKING:
     from typing import Any
@@ -41,8 +42,7 @@ class HurdleNegativeBinomial(Law):
 
     def size_tails(self, said: Parameters, low: Floats, high: Floats) -> tuple[Floats, Floats]:
         """See Law."""
-        del low
-        y, mean, r = count_of(high), *shape(said)
+        y, mean, r = count_of(low, high), *shape(said)
         lower, upper = np.empty_like(mean), np.empty_like(mean)
         few = y <= MOST_ADDED
         lower[few] = _added_up(y[few], mean[few], r[few])
@@ -55,9 +55,9 @@ class HurdleNegativeBinomial(Law):
 
     def size_likelihood(self, said: Parameters, low: Floats, high: Floats) -> Floats:
         """See Law."""
-        del low
-        mean, r = shape(said)
-        return np.asarray(_log_mass(count_of(high), mean, r) - np.log(_some(mean, r)))
+        y, mean, r = count_of(low, high), *shape(said)
+        counts = np.maximum(1, FINEST * y)  # that lie in the interval
+        return np.asarray(_log_mass(y, mean, r) + np.log(counts) - np.log(_some(mean, r)))
 
     def size_quantile(self, said: Parameters, u: Floats) -> Floats:
         """See Law."""

@@ -15,7 +15,7 @@ import numpy as np
 from anomaly import features
 from anomaly.likelihoods import beta, negative_binomial
 from anomaly.likelihoods.law import Bernoulli
-from anomaly.likelihoods.links import HALF_AMOUNT, SHARE_EDGE
+from anomaly.likelihoods.links import FINEST, HALF_AMOUNT, SHARE_EDGE
 from anomaly.likelihoods.location_scale import LEAST_WIDTH, LocationScale, Logistic, Normal
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ def _log_student(tf: Any, z: Any) -> Any:
 
 def _count(tf: Any, given: _Given) -> Any:
     """See `law.count_of`; float64, as are the functions below."""
-    high = tf.clip_by_value(given.linked(tf)[3], -1.0, 60.0)
-    return tf.maximum(tf.round(tf.exp(high) - 0.5), 1.0)
+    _, _, low, high = given.linked(tf)
+    return tf.maximum(tf.round(tf.exp(tf.clip_by_value((low + high) / 2, -1.0, 60.0))), 1.0)
 
 
 def _negative_binomial(tf: Any, given: _Given) -> tuple[Any, Any, Any]:
@@ -184,6 +184,7 @@ def _negative_binomial(tf: Any, given: _Given) -> tuple[Any, Any, Any]:
     some = tf.math.log(-tf.math.expm1(none))
     ways = tf.math.lgamma(y + r) - tf.math.lgamma(r) - tf.math.lgamma(y + 1)
     size = ways + none - y * tf.math.log1p(r / mean) - some
+    size += tf.math.log(tf.maximum(float(FINEST) * y, 1.0))
     return tuple(tf.cast(x, tf.float32) for x in (none, some, size))
 
 

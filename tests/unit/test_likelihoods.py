@@ -15,7 +15,7 @@ from anomaly.likelihoods import beta, negative_binomial
 from anomaly.likelihoods.choice import choose
 from anomaly.likelihoods.forecast import LAWS, Families, Forecast
 from anomaly.likelihoods.law import LOG_TINY, Parameters
-from anomaly.likelihoods.links import Links
+from anomaly.likelihoods.links import FINEST, Links
 from anomaly.likelihoods.names import BUILT_IN, BY_KIND
 from anomaly.metrics import MetricSpec, infer_specs
 from anomaly.rows import Rows
@@ -71,7 +71,8 @@ def test_the_probabilities_of_all_counts_sum_to_one(name, location, spread):
     each = LAWS[name].log_likelihood(
         said(location, spread, 0.3, len(values)), *seen("count", values, censored=True)
     )
-    assert np.exp(each.astype(float)).sum() == pytest.approx(1, abs=2e-3)
+    share = 1 / np.maximum(1, FINEST * values)  # of its interval, past 1,000
+    assert share @ np.exp(each[:, 0].astype(float)) == pytest.approx(1, abs=2e-3)
 
 
 @pytest.mark.parametrize("name", BY_KIND["share"])
@@ -292,6 +293,35 @@ def test_the_family_that_made_history_is_chosen(name):
     assert found == name or {found, name} == nb
     assert table[found] >= max(table.values()) - 0.002
     assert "bernoulli" not in table
+
+
+@pytest.mark.parametrize("name", BY_KIND["count"][:4])
+def test_large_counts_are_as_likely_as_their_density_says(name):
+    """A law that is smooth gives an interval its density times its width: twice as wide, half of it."""
+    values = np.round(np.exp(np.linspace(16, 17, 200)))
+    narrow, wide = (
+        LAWS[name].log_likelihood(said(16.5, spread, 0.3, 200), *seen("count", values)).mean()
+        for spread in (0.6, 1.2)
+    )
+    assert narrow - wide == pytest.approx(np.log(2), abs=0.2)
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.5, 1.5])
+def test_large_counts_by_the_negative_binomial_agree_with_scipy(spread):
+    values = np.array([400, 4_000, 40_000])
+    given = said(9.0, spread, 1 - 1e-9, 3)
+    mean, r = (each[0, 0] for each in negative_binomial.shape(given))
+    counts = np.array([1, 4, 40])  # that a value stands for
+    wanted = stats.nbinom(r, r / (r + mean)).logpmf(values) + np.log(counts)
+    found = LAWS["hurdle-negative-binomial"].log_likelihood(given, *seen("count", values))[:, 0]
+    assert np.maximum(found, LOG_TINY) == pytest.approx(np.maximum(wanted, LOG_TINY), abs=0.02)
+
+
+def test_counts_by_the_million_are_held_to_vary_as_they_do():
+    rng = np.random.default_rng(0)
+    sizes, active = np.exp(rng.normal(16, 1.5, (60, 300, 1))), rng.random((60, 300, 1)) < 0.4
+    chosen = choose([MetricSpec("m")], COUNTS, *history_of(np.round(sizes), active, COUNTS), 200)
+    assert chosen.families == Families(("hurdle-lognormal",), (1.0,))
 
 
 def test_a_spread_that_is_wrong_is_widened():
