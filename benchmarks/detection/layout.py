@@ -17,7 +17,8 @@ DAY = 86_400
 @dataclass(frozen=True, slots=True)
 class Laid:
     """amounts (users, steps, metrics) float32, NaN where nothing is known; seen (users, steps),
-    where a user exists; first: the first scored step; step: seconds, the usual gap.
+    where a user exists; first: the first scored step; step: seconds, the usual gap; logged (metrics,):
+    whose amounts are log(1 + x).
     """
 
     users: tuple[str, ...]
@@ -26,6 +27,7 @@ class Laid:
     seen: NDArray[np.bool_]
     first: int
     step: float
+    logged: NDArray[np.bool_]
 
     def until(self, end: int, first: int) -> Laid:
         """The steps before `end`, scored from `first` on."""
@@ -64,7 +66,7 @@ def lay_out(frame: pd.DataFrame, train_until: pd.Timestamp) -> Laid:
         seen[:, :, None] & np.isnan(values[:, :, silent]), 0, values[:, :, silent]
     )
     values[:, :, count] = np.log1p(np.maximum(values[:, :, count], 0))
-    return Laid(tuple(users), times, values, seen, first, step)
+    return Laid(tuple(users), times, values, seen, first, step, count)
 
 
 def _grid(observed: pd.DatetimeIndex, users: int) -> tuple[pd.DatetimeIndex, float]:
