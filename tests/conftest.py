@@ -1,5 +1,6 @@
 """What all tests can ask for, and how they are sorted."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,11 @@ FIRST = """
 """.split()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as quick what lies in tests/unit and is not said to take long; the longest first."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark as quick what lies in tests/unit and is not said to take long, before `-m quick` chooses; put
+    the longest first when all else is done.
+    """
     unit = Path(__file__).parent / "unit"
     for item in items:
         lasting = {mark.name for mark in item.iter_markers()} & {"slow", "long"}
@@ -51,4 +54,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("quick")
     places = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
     assert all(path.exists() for path in places), "FIRST names a file that is not there"
+    yield
     items.sort(key=lambda item: places.get(item.path, len(FIRST)))
