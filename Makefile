@@ -9,7 +9,7 @@ BENCH ?= detection networks
 BIN := .venv/bin
 PIP = $(BIN)/pip install --disable-pip-version-check --require-hashes
 # What tests need of the system: each a program of the Debian package of its name, or of the one behind the colon.
-SYSTEM := chromium prometheus prometheus-alertmanager prometheus-pushgateway mariadbd:mariadb-server-core
+SYSTEM := chromium prometheus prometheus-alertmanager prometheus-pushgateway mariadbd:mariadb-server-core my_print_defaults:mariadb-client-core
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-long test-lowest faults quick check audit fix bench build docs lock system
