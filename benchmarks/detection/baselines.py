@@ -144,9 +144,9 @@ def windowed_z(laid: Laid, first: int) -> NDArray[np.float32]:
     """Robust z through windows against the user's own history, for behaviour by the hour.
 
     Of values as log(1 + x): deviation from the median of that hour of the week in the user's history,
-    over the metric's deviation; the highest metric, cut to 0..8; summed over 6, 24 and 72 hours; each sum against mean
-    and deviation of the user's own sums; ranked among all users' history; given to every hour that
-    the window covers; the highest length.
+    over the metric's deviation; the highest metric, cut to 0..8; summed over 6, 24 and 72 hours; each
+    sum against mean and deviation of the user's own sums; ranked among all users' history; given to
+    every hour that the window covers; the highest length.
     """
     slot = np.asarray(laid.times.day_of_week * 24 + laid.times.hour)
     amounts = np.where(laid.logged, laid.amounts, np.log1p(np.maximum(laid.amounts, 0)))

@@ -8,7 +8,7 @@ from anomaly.exceptions import SettingsError, UsageError
 from benchmarks.detection import __main__ as command
 from benchmarks.detection import report
 from benchmarks.detection.arms import ARMS, GROUPS, choose
-from benchmarks.detection.baselines import by_windows, components, robust_z, threshold
+from benchmarks.detection.baselines import by_windows, components, robust_z, threshold, windowed_z
 from benchmarks.detection.judging import MEASURES
 from benchmarks.detection.layout import lay_out, runs
 from benchmarks.detection.sets import OtherWorlds, Worlds
@@ -154,6 +154,14 @@ def test_a_count_that_records_no_zeros_is_zero_where_silent_and_others_are_unkno
 def test_runs_are_inclusive():
     assert runs(np.array([True, False, True, True])) == [(0, 0), (2, 3)]
     assert runs(np.zeros(3, dtype=bool)) == []
+
+
+def test_windowed_z_reads_whole_and_other_amounts_alike():
+    sizes = np.random.default_rng(2).lognormal(8, 1, 900).round() + 1
+    cut = START + pd.Timedelta(hours=700)
+    whole, other = (lay_out(series(values), cut) for values in (sizes, sizes + 1e-3))
+    assert (whole.logged.all(), other.logged.any()) == (True, False)
+    np.testing.assert_allclose(windowed_z(whole, 700), windowed_z(other, 700), atol=0.01)
 
 
 @pytest.mark.parametrize("score", [robust_z, by_windows(components)], ids=["robust_z", "pca"])
