@@ -671,18 +671,6 @@ class ObservationReader(Protocol):
         ...
 
 
-class AuditTrail(Protocol):
-    """Where it is written down who did what."""
-
-    def record(self, actor: str, action: str, subject: str, reason: str = ...) -> None:
-        """Add a row; names of actors and users are kept as keyed hashes.
-
-        subject: KIND:NAME, such as user:ann, month:2026-03 or token:7.
-        Raises: AnomalyError if it cannot be written; what was to be done is then not done.
-        """
-        ...
-
-
 class AccessToken(Protocol):
     """A token or a log-on; its secret is known to its holder alone."""
 

@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -15,9 +17,20 @@ from benchmarks.detection.sets import OtherWorlds, Worlds
 from benchmarks.detection.store import Cost, Store, key_of
 from benchmarks.detection.strangers import CLEAN, make_strangers
 from benchmarks.detection.strangers.incidents import KINDS
-from benchmarks.detection.versions import meaning
+from benchmarks.detection.versions import APART, meaning
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
+DETECTING = """
+import sys
+import numpy as np
+import pandas as pd
+from anomaly import detect
+times = pd.date_range("2026-01-01", periods=90, freq="D", tz="UTC")
+rows = {"metric": "load", "observed_at": times, "value": np.random.default_rng(0).poisson(20, 90)}
+users = [pd.DataFrame(rows | {"user_id": name}) for name in "abcd"]
+detect(pd.concat(users), times[60].to_pydatetime())
+print(*sys.modules)
+"""
 
 
 def by_name(name):
@@ -88,6 +101,15 @@ def test_comments_and_docstrings_do_not_change_what_code_means():
         '"""D."""\n\ndef f():\n    "E"\n    return 1'
     )
     assert meaning("x = 1") != meaning("x = 2")
+
+
+def test_a_result_is_named_by_all_code_that_made_it():
+    run = subprocess.run(
+        [sys.executable, "-c", DETECTING], capture_output=True, text=True, check=True
+    )
+    ran = {name.split(".")[1] for name in run.stdout.split() if name.startswith("anomaly.")}
+    assert {"detector", "networks", "thresholds"} <= ran
+    assert {name.removesuffix(".py") for name in APART} & ran == {"calibration_report"}
 
 
 def test_worlds_of_one_seed_are_one_part_and_differ_in_version():
