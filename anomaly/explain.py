@@ -12,6 +12,7 @@ import numpy as np
 
 from anomaly.panel import DAY_SECONDS
 from anomaly.records import SEVERITIES
+from anomaly.scan import energy, floor_of, loud_floor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DRAWS = 400
 INTERVAL = (0.025, 0.975)
+LEAST_SUM = 1e-9  # of squares, to divide by
 LEAST_SHARE = 0.15  # of the surprise, for a metric to be named
 DRIFT_DAYS = 3.0  # longer than this is a drift, not a burst
 USED = 0.5  # discounted past uses under which a behaviour is new
@@ -94,13 +96,20 @@ def blame(joint: NDArray[np.float32]) -> tuple[int, ...]:
     return tuple(int(m) for m in order if weight[m] >= least and weight[m] > 0) or (int(order[0]),)
 
 
-def shares(joint: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What each step of a window brings to it, (steps,): squares of the deviations of the metrics
-    that carry it, on the side they carry it to.
+def shares(joint: NDArray[np.float32], step: int) -> NDArray[np.float64]:
+    """What each step of a window brings to it, (steps,): to how loud and how steady the metrics are that
+    carry it, on the side they carry it to.
+
+    Both ways count what lies beyond their floor, as in `anomaly.scan`: else the noise of days would
+    outweigh an hour. What is steady is shared out by squares.
     """
-    part = joint[:, list(blame(joint))].astype(np.float64)
-    side = np.sign(part.sum(0))
-    return np.asarray(np.square(np.maximum(part * side, 0)).sum(1), dtype=np.float64)
+    metrics, part = joint.shape[1], joint[:, list(blame(joint))]
+    total = part.sum(0, dtype=np.float64)
+    toward = np.maximum(part * np.sign(total), 0)
+    loud = energy(toward, loud_floor(metrics, step))
+    steady = energy(total / np.sqrt(len(part)), floor_of(metrics))
+    shared = np.square(toward) / np.maximum(np.square(toward).sum(0), LEAST_SUM)
+    return np.asarray((loud + steady * shared).sum(1), dtype=np.float64)
 
 
 def departure(size: Size) -> int:

@@ -54,32 +54,39 @@ def heeded(
     return np.minimum(np.maximum(deviation, low), high)
 
 
-def energy(deviation: NDArray[np.float32], steps: float = 1) -> NDArray[np.float32]:
-    """Squares of what exceeds the noise floor, added over metrics: (..., metrics) -> (...).
+def floor_of(values: float) -> np.float32:
+    """Deviations that say nothing where so many values are added up: sqrt(ln n).
 
-    The floor is sqrt(ln n) where n values are added up, those of all metrics in so many steps: none for
-    one, and among many it lies between that of a change in all of them (0) and in one alone
+    None for one, and among many it lies between that of a change in all of them (0) and in one alone
     (sqrt(2 ln n): Donoho & Johnstone 1994).
     """
-    floor = np.float32(np.sqrt(np.log(deviation.shape[-1] * steps)))
-    beyond = np.maximum(np.abs(deviation) - floor, 0)
-    return np.asarray(np.square(beyond).sum(-1), dtype=np.float32)
+    return np.float32(np.sqrt(np.log(values)))
+
+
+def loud_floor(metrics: int, step: int) -> np.float32:
+    """The floor of loudness. It is added up over windows from a step to a day and more: the floor is that
+    of a window half way between the two. With that of a step, the hours of a busy day, each a little
+    high, would come to what one odd hour reaches. Fine grids are read by the minute.
+    """
+    half_way = np.sqrt(max(1.0, DAY_SECONDS / step)) if step >= FINE_STEP else 1.0
+    return floor_of(metrics * half_way)
+
+
+def energy(deviation: NDArray[np.float32], floor: np.float32) -> NDArray[np.float32]:
+    """Squares of what exceeds the floor, same shape."""
+    return np.asarray(np.square(np.maximum(np.abs(deviation) - floor, 0)), dtype=np.float32)
 
 
 def seen_at(deviation: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     """What is summed over windows, (users, steps, 1 + metrics): loudness, then each deviation.
 
-    Loudness is added up over windows, from a step to a day and more; its floor is that of a window half
-    way between the two. With the floor of a step, the hours of a busy day, each a little high, would come
-    to what one odd hour reaches. Fine grids are read by the minute.
-
     Args: deviation: heeded, of each metric given those before it in the step: they are independent if all
         is well, so that their squares may be added. step: seconds.
     """
     users, steps, metrics = deviation.shape
-    half_way = np.sqrt(max(1.0, DAY_SECONDS / step)) if step >= FINE_STEP else 1.0
     seen = time_last((users, steps, 1 + metrics))
-    seen[..., 0], seen[..., 1:] = energy(deviation, half_way), deviation
+    seen[..., 0] = energy(deviation, loud_floor(metrics, step)).sum(-1)
+    seen[..., 1:] = deviation
     return seen
 
 
@@ -98,7 +105,8 @@ def ways(deviation: NDArray[np.float32], directions: Sequence[str]) -> NDArray[n
     users, steps, _, lengths = deviation.shape
     looks = time_last((users, steps, VIEWS, lengths))
     sums = heeded(np.moveaxis(deviation[:, :, 1:], 2, -1), directions, SUM_CUT)
-    looks[:, :, LOUD], looks[:, :, STEADY] = deviation[:, :, 0], energy(sums)
+    looks[:, :, LOUD] = deviation[:, :, 0]
+    looks[:, :, STEADY] = energy(sums, floor_of(sums.shape[-1])).sum(-1)
     return looks
 
 

@@ -129,7 +129,8 @@ class Telling:
         """Only the steps that made the window odd; a course is odd as a whole."""
         if self.led_by_course(row, window):
             return [window]
-        return flagging.cores(window, explain.shares(self.joint[row, window.first : window.last]))
+        at = np.s_[row, window.first : window.last]
+        return flagging.cores(window, explain.shares(self.joint[at], self.model.step))
 
     def shows(self, row: int, window: flagging.Window) -> bool:
         """Whether the flag's own numbers show a departure, and one that reaches the smallest effect
