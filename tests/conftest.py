@@ -1,9 +1,14 @@
 """What all tests can ask for, and how they are sorted."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Before gRPC is imported, by Ray's client: its handlers run Python in each forked child, and now and then
+# one of PostgreSQL's programs, started as another user, died of that before it began.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 pytest_plugins = [
     "pytester",
