@@ -101,7 +101,10 @@ class MemoryShelf:
 
 @dataclass(frozen=True)
 class Past:
-    """What happened to everyone before `month`, from a fixed sample of users. Read when asked for."""
+    """What happened to everyone before `month`, from a fixed sample of users. Read when asked for.
+
+    Months before the first of the sample's rows that are kept are left out.
+    """
 
     services: Services
     model: Model
@@ -120,15 +123,15 @@ class Past:
         with self.services.progress.track("reading the reference", len(months)) as advance:
             for month in months:
                 span = months_span(self.services, month, month.next(), self.model.step)
-                there = there_by(self.sample.people, users, span)
-                states = unpacked(self.services, self.model, there, blobs)
-                days = self.sample.days_of(states)
-                laid = read_panel(
-                    self.services, span, self.sample.people, there, specs_of(self.model), days
-                )
-                found = engine.reference(self.model, laid.panel, states, days)
-                blobs.update(zip(there, found.states.pack(), strict=True))
-                past.append((span, without_states(found)))
+                if there := there_by(self.sample.people, users, span):
+                    states = unpacked(self.services, self.model, there, blobs)
+                    days = self.sample.days_of(states)
+                    laid = read_panel(
+                        self.services, span, self.sample.people, there, specs_of(self.model), days
+                    )
+                    found = engine.reference(self.model, laid.panel, states, days)
+                    blobs.update(zip(there, found.states.pack(), strict=True))
+                    past.append((span, without_states(found)))
                 advance(1)
         return past
 
@@ -152,11 +155,11 @@ class Memory:
         cls, services: Services, shelf: MemoryShelf | None, model: Model, month: Month, known: Known
     ) -> Memory:
         """The memory of these users, with a sample fixed for the model's life: of users with rows
-        late in its training span.
+        late in its training span, or of all these users once such rows are no longer kept.
         """
         last = month_of(model.summary.trained_to - 1, model.timezone)
         since = last.previous().start(model.timezone)
-        recent = seen_between(services, since, last.end(model.timezone))
+        recent = seen_between(services, since, last.end(model.timezone)) or known.people.users
         users = known.of(sample(recent, REFERENCE_USERS))
         return cls(services, shelf, model, month, Past(services, model, month, users), known)
 
@@ -264,6 +267,8 @@ def lived_through(
     rows = 0
     for span, reference in past.months:
         there = there_by(people, users, span)
+        if not there:
+            continue
         states = unpacked(services, model, there, blobs)
         days = known.days_of(states)
         laid = read_panel(services, span, people, there, specs_of(model), days)
