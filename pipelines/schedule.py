@@ -28,7 +28,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from anomaly.exceptions import AnomalyError, BusyError, DataError
+from anomaly.exceptions import AnomalyError, BusyError, SourceError
 from anomaly.months import Month, month_of, months_between, parse_duration, zone
 from anomaly.ports import PAUSES, RESCORE
 from anomaly.store.lease import LEADER
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 JOBS = ("ingest", "train", "score")
 REQUEST_SECONDS = 5  # how often asked-for runs are looked for
+TAKEN_UP_STAGE = "taken_up"  # of a run whose process fell silent: it is gone on with once
 SILENT_LEASES = 3  # a run without a heartbeat for so many leases has lost its process
 OVERDUE = dt.timedelta(days=1)  # a month not complete so long after its closing time is missed
 TELL_SECONDS = 60  # how often people are told what was held back
@@ -179,12 +180,15 @@ class Scheduler:
                 self.make_up(job)
 
     def look_after(self) -> None:
-        """Plan months, and see to runs whose process fell silent."""
+        """Plan months, make up what was due and not begun, and see to runs whose process fell silent."""
         if not self.leads:
             return
         self.expect_months()
         now = self._services.clock()
         silence = SILENT_LEASES * parse_duration(self._services.settings.run.lease)
+        for job in JOBS:  # of which the database was away when they were to begin
+            if job not in self._going and self._overdue(job, now - silence):
+                self.make_up(job, "it could not begin at its time")
         for run in self._services.store.ledger.runs(states=("running",)):
             beaten = run.heartbeat_at or run.started_at or now
             if not run.holder or now - beaten > silence:
@@ -226,8 +230,7 @@ class Scheduler:
         cancelled = store.requests.cancelling([run.id])
         for request in cancelled:
             store.requests.done(request, now, run.id, "cancelled")
-        if run.job == MONTH_JOB and run.id not in self._revived and not cancelled:
-            self._revived.add(run.id)
+        if run.job == MONTH_JOB and not cancelled and self._may_revive(run):
             structlog.get_logger().warning("run_taken_up", run_id=run.id, month=run.month)
             self._start(name, now, ["run", "--month", str(run.month)], None)
             return
@@ -238,23 +241,37 @@ class Scheduler:
         store.ledger.interrupt(run, now, note, resumable=False)
         structlog.get_logger().error("run_silent", run_id=run.id, job=run.job)
 
+    def _may_revive(self, run: Run) -> bool:
+        """Whether a month has not been gone on with before; from now on it has been.
+
+        A process that fell silent may have taken this one with it, so that is kept in the ledger. One
+        that was stopped, and said so, is known here alone.
+        """
+        ledger = self._services.store.ledger
+        if run.id in self._revived or TAKEN_UP_STAGE in {s.stage for s in ledger.stages(run.id)}:
+            return False
+        self._revived.add(run.id)
+        if run.holder:
+            ledger.stage(run, TAKEN_UP_STAGE, 0.0, now=self._services.clock())
+        return True
+
     def step_down(self) -> None:
         """Give the lease back."""
         if self._token is not None:
             self._services.store.lease.release(LEADER, self._services.holder, self._token)
             self._token = None
 
-    def make_up(self, job: str) -> None:
-        """Write down what was missed while nobody led, do the latest of it once, plan the next."""
+    def make_up(self, job: str, why: str = "no scheduler was running") -> None:
+        """Write down what was missed and why, do the latest of it once, plan the next."""
         now = self._services.clock()
         latest = self._timetable.latest(job, now)
         overdue = self._overdue(job, now)
         last = self._services.store.ledger.last_planned(job)
         if latest is not None and last is not None and (overdue or last < latest):
             for when in sorted({*overdue, latest}):
-                note = "no scheduler was running; made up once"
-                if when != latest:
-                    note = "no scheduler was running; a later one was made up"
+                note = (
+                    f"{why}; made up once" if when == latest else f"{why}; a later one was made up"
+                )
                 self._services.store.ledger.missed(job, when, now, note=note)
             if self._services.store.requests.paused() is None:
                 self._start(job, now, ["schedule", "--once", job], None)
@@ -529,8 +546,13 @@ def do_train(services: Services, planned_for: dt.datetime | None) -> Iterator[st
 
 
 def do_score(services: Services, planned_for: dt.datetime | None) -> Iterator[str]:
-    """Take in late rows, score the month so far, and close months whose lateness has passed."""
+    """Take in late rows, score the month so far, and close months whose lateness has passed.
+
+    A month that cannot be scored keeps no other back. If its error is one that nobody foresaw, the
+    run has failed, when all else is done.
+    """
     notes = []
+    failures: list[Exception] = []
     with ExitStack() as work:
         with exclusive(services) as holding:
             # Entered only now: whoever finds another at work was missed, and has not failed.
@@ -543,15 +565,23 @@ def do_score(services: Services, planned_for: dt.datetime | None) -> Iterator[st
             try:
                 outcome = run_month(services, month)
                 notes.append(f"{month} {outcome.state}: {len(outcome.flags)} flags")
-            except DataError as error:  # a month without rows is no reason to leave out others
+            except (BusyError, SourceError):  # which no other month would escape
+                raise
+            except AnomalyError as error:
                 notes.append(f"{month} not scored: {error}")
+            except Exception as error:  # noqa: BLE001  (raised when the others are done)
+                failures.append(error)
+                notes.append(f"{month} failed: {type(error).__name__}: {error}")
             yield notes[-1]
         with exclusive(services) as holding:
             for gone in delete_due(services, holding):
                 notes.append(f"{gone.rows} {gone.what} before {gone.since} deleted")
                 yield notes[-1]
-        services.store.ledger.finish(run, "complete", services.clock(), note="; ".join(notes))
-    tell_carefully(services)
+        if not failures:
+            services.store.ledger.finish(run, "complete", services.clock(), note="; ".join(notes))
+        tell_carefully(services)
+        if failures:
+            raise failures[0]
 
 
 def months_to_score(services: Services) -> list[Month]:

@@ -235,6 +235,7 @@ class Ledger:
         Earlier results of the same job and month are superseded then, and a complete month's
         states sealed, all in one transaction. Users and flags are counted from what was published
         unless given.
+        A run that has ended does not fail after it: what became visible stays so.
         Raises: BusyError if the token's lease, or the run itself, was taken over by another.
         """
         given = {
@@ -258,6 +259,8 @@ class Ledger:
         def work(connection: Connection) -> Run:
             check_token(connection, token)
             _check_holder(connection, run)
+            if state == "failed" and (ended := _ended(connection, run)) is not None:
+                return ended
             if state in PUBLISHED and run.month is not None:
                 _supersede(connection, run)
             if state == "complete" and run.month is not None and model_version is not None:
@@ -352,11 +355,12 @@ class Ledger:
 
     def last_successes(self) -> list[Run]:
         """The newest run of each job that ended complete or provisional, superseded since or not."""
-        newest = (
-            sa.select(sa.func.max(runs.c.id))
-            .where(runs.c.outcome.in_(PUBLISHED))
-            .group_by(runs.c.job)
-        )
+        # Not by their numbers: a closing month carries out a plan that was entered when it began.
+        order = (runs.c.finished_at.desc(), runs.c.id.desc())
+        rank = sa.func.row_number().over(partition_by=runs.c.job, order_by=order)
+        ended = sa.select(runs.c.id, rank.label("rank")).where(runs.c.outcome.in_(PUBLISHED))
+        ranked = ended.subquery()
+        newest = sa.select(ranked.c.id).where(ranked.c.rank == 1)
         return self._read(sa.select(runs).where(runs.c.id.in_(newest)).order_by(runs.c.job))
 
     def month_states(self, limit: int = 13) -> list[Run]:
@@ -480,6 +484,13 @@ def _check_holder(connection: Connection, run: Run) -> None:
         raise BusyError(
             f"run {run.id}: {holder} has taken it over from {run.holder}, so it is not ended here."
         )
+
+
+def _ended(connection: Connection, run: Run) -> Run | None:
+    """The run as it ended; None if it still goes."""
+    query = sa.select(runs).where(runs.c.id == run.id, runs.c.state != "running")
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _run(row)
 
 
 def _supersede(connection: Connection, run: Run) -> None:

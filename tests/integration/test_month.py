@@ -510,3 +510,33 @@ def test_negative_counts_are_left_out_and_counted(services):
     services.store.observations.write(bad, "t")
     run_month(services, MARCH)
     assert services.store.ledger.current("2026-03").rows_rejected == {"negative_count": 1}
+
+
+def test_a_month_that_has_ended_does_not_fail_after_it(services, monkeypatch):
+    run_month(services, MARCH)
+
+    def away(*_):
+        raise SourceError("the database cannot be reached")
+
+    services.clock.sleep(3_600)
+    monkeypatch.setattr("pipelines.jobs.books.published", away)
+    with pytest.raises(SourceError):
+        run_month(services, MARCH, Options(force=True))
+    run = services.store.ledger.current("2026-03")
+    assert (run.state, run.outcome, run.started_at) == ("complete", "complete", services.clock())
+    assert [row["user_id"] for row in exported(services, "2026-03")] == ["u2"]
+    assert ("month", "failed") not in services.store.ledger.totals().runs
+
+
+def test_the_last_success_is_the_one_that_ended_last_whichever_was_planned_first(services):
+    """A closing month carries out a plan that was entered when the month began."""
+    ledger, told = services.store.ledger, {"configuration": "c", "code_version": "1"}
+    plan = ledger.plan("month", at("2026-04-03T00:00"), "2026-03")
+    nightly = ledger.start("month", "2026-03", **told, now=at("2026-03-20T02:30"))
+    ledger.finish(nightly, "provisional", at("2026-03-20T02:40"))
+    closing = ledger.start(
+        "month", "2026-03", **told, now=at("2026-04-03T02:30"), planned_for=plan.planned_for
+    )
+    ledger.finish(closing, "complete", at("2026-04-03T02:40"))
+    assert closing.id < nightly.id
+    assert [run.id for run in ledger.last_successes()] == [closing.id]

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from anomaly.exceptions import BusyError
+from anomaly.exceptions import BusyError, SourceError, UsageError
 from anomaly.months import Month
 from anomaly.settings import ScheduleSettings, Settings, with_values
 from pipelines.exclusive import JOBS as WORK
@@ -24,6 +24,7 @@ from pipelines.schedule import (
     Scheduler,
     Timetable,
     do_job,
+    guarded,
     months_to_score,
 )
 from tests.fixtures.jobs import Clock, at, behaviour, make_services, wait_for_end
@@ -200,6 +201,58 @@ def test_a_clock_that_jumps_back_and_forth_makes_no_job_due_twice(services, cloc
     wait_for_end(made)
     plans = [planned for _, planned, _ in ledger_of(services)]
     assert len(plans) == len(set(plans))
+
+
+@pytest.fixture
+def away(monkeypatch):
+    """Takes the database away from a method of the store, until it is undone."""
+
+    def take(holder, name):
+        def nothing(*_, **__):
+            raise SourceError("the database cannot be reached")
+
+        monkeypatch.setattr(holder, name, nothing)
+
+    return take
+
+
+def test_what_could_not_begin_because_the_database_was_away_is_made_up(
+    services, clock, away, monkeypatch
+):
+    runs = Runs()
+    made = scheduler(services, runs)
+    clock.now = at("2026-03-11T02:30:01")
+    services.store.ledger.missed("ingest", at("2026-03-11T01:15"), clock())
+    away(services.store.requests, "paused")
+    guarded(made.fire)("score")
+    monkeypatch.undo()
+    clock.now = at("2026-03-11T02:31:00")
+    made.look_after()  # it may still be about to begin
+    assert runs.asked == []
+    clock.now = at("2026-03-11T02:33:00")
+    made.look_after()
+    assert runs.settled(1) == [["schedule", "--once", "score"]]
+    wait_for_end(made)
+    made.look_after()
+    assert len(runs.asked) == 1
+    assert ledger_of(services) == [
+        ("missed", at("2026-03-11T02:30"), "it could not begin at its time; made up once"),
+        ("planned", at("2026-03-12T02:30"), None),
+    ]
+
+
+def test_one_whose_end_nobody_could_write_down_is_made_up(services, clock, away, monkeypatch):
+    runs = Runs(code=SourceError.exit_code)
+    made = scheduler(services, runs)
+    clock.now = at("2026-03-11T02:30:01")
+    away(services.store.ledger, "missed")
+    made.fire("score")
+    wait_for_end(made)
+    monkeypatch.undo()
+    runs.asked.clear()
+    clock.now = at("2026-03-11T02:33:00")
+    made.look_after()
+    assert ["schedule", "--once", "score"] in runs.settled(2)
 
 
 def test_a_run_that_is_still_going_is_not_started_twice(services, clock):
@@ -383,6 +436,77 @@ def test_months_are_scored_nightly_and_closed_when_late_rows_are_no_longer_await
     state, planned_for, note = ledger_of(services)[-1]
     assert (state, planned_for) == ("complete", clock.now)
     assert "2026-03 provisional" in note
+
+
+def refusing(monkeypatch, refused, error):
+    """Let the run of one month raise."""
+
+    def scored(services, month):
+        if month == refused:
+            raise error
+        return run_month(services, month)
+
+    monkeypatch.setattr("pipelines.schedule.run_month", scored)
+
+
+def test_a_month_that_cannot_be_scored_keeps_no_later_one_back(services, clock, monkeypatch):
+    services.store.observations.write(behaviour("2026-01", "2026-04"), "t")
+    clock.now = at("2026-04-10T02:30")
+    refusing(monkeypatch, Month(2026, 3), UsageError("no model was trained before it"))
+    said = list(do_job(services, "score", None))
+    assert said == [
+        "2026-03 not scored: no model was trained before it",
+        "2026-04 provisional: 0 flags",
+    ]
+    assert ledger_of(services)[-1][0] == "complete"
+
+
+def test_a_month_that_ends_in_an_unforeseen_error_fails_the_run_when_all_else_is_done(
+    keeping, clock, monkeypatch
+):
+    keeping.store.observations.write(behaviour("2026-05", "2026-05"), "t")
+    refusing(monkeypatch, Month(2026, 4), ValueError("not foreseen"))
+    told = []
+    monkeypatch.setattr("pipelines.schedule.tell_carefully", told.append)
+    with pytest.raises(ValueError, match="not foreseen"):
+        list(do_job(keeping, "score", None))
+    assert keeping.store.ledger.current("2026-05").state == "provisional"
+    assert {one.rows for one in due(keeping)} == {0}
+    assert told == [keeping]
+    assert ledger_of(keeping)[-1] == ("failed", None, "ValueError")
+
+
+def test_a_daily_grid_has_nothing_to_score_on_the_first_of_a_month_and_has_not_failed(
+    services, clock
+):
+    services = replace(services, settings=with_values(services.settings, "test", "grid", step="1d"))
+    services.store.observations.write(behaviour("2026-01", "2026-04"), "t")
+    clock.now = at("2026-04-01T02:30")
+    said = list(do_job(services, "score", None))
+    assert said[-1].startswith("2026-04 not scored: 2026-04: no step of it is over yet")
+    assert ledger_of(services)[-1][0] == "complete"
+
+
+@pytest.mark.parametrize("kills", [1, 4])
+def test_a_month_whose_process_takes_the_scheduler_with_it_is_gone_on_with_once(
+    services, sqlite_url, tmp_path, clock, kills
+):
+    ledger = services.store.ledger
+    told = {"configuration": "c", "code_version": "1"}
+    run = ledger.start("month", "2026-03", **told, now=clock(), holder="child")
+    asked = []
+    for number in range(kills):
+        clock.sleep(600)
+        runs = Runs(code=-9)
+        made = scheduler(
+            make_services(sqlite_url, tmp_path, clock, holder=f"server {number}"), runs
+        )
+        made.look_after()
+        wait_for_end(made)
+        asked += [arguments for arguments in runs.asked if arguments[0] == "run"]
+        ledger.resume("month", "2026-03", **told, now=clock(), holder=f"child {number}")
+    assert asked == [["run", "--month", "2026-03"]]
+    assert ledger.get(run.id).state == ("running" if kills == 1 else "failed")
 
 
 @pytest.fixture
