@@ -437,7 +437,7 @@ class SuppressionBook(Protocol):
 class LedgerReader(Protocol):
     """What ran, and how it ended."""
 
-    def month_states(self, limit: int = ...) -> Sequence[RunRow]:
+    def month_states(self, limit: int | None = ...) -> Sequence[RunRow]:
         """The run that speaks for each month, the newest month first."""
         ...
 

@@ -363,8 +363,8 @@ class Ledger:
         newest = sa.select(ranked.c.id).where(ranked.c.rank == 1)
         return self._read(sa.select(runs).where(runs.c.id.in_(newest)).order_by(runs.c.job))
 
-    def month_states(self, limit: int = 13) -> list[Run]:
-        """The current run of the latest months, the latest month first."""
+    def month_states(self, limit: int | None = 13) -> list[Run]:
+        """The current run of the latest months, the latest month first; None: of all."""
         query = (
             sa.select(runs_current)
             .where(runs_current.c.job == "month", runs_current.c.month.is_not(None))

@@ -54,7 +54,8 @@ def demo(
     if not no_serve:
         from pipelines.serve import serve
 
-        serve(story.services, config, shell.note)
+        shell.say(f"The page is as on {story.services.clock():%Y-%m-%d}, without a schedule.")
+        serve(story.services, config, shell.note, schedules=False)
 
 
 def tell(shell: Shell, judgement: Judgement) -> None:

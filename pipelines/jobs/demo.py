@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from anomaly.store import schema
 from pipelines.jobs.ingest import ingest_file
 from pipelines.jobs.month import run_month
 from pipelines.jobs.people import import_calendar, import_users
+from pipelines.jobs.scope import closing_time
 from pipelines.services import open_database
 
 if TYPE_CHECKING:
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
 
 FIRST_MONTH = "2025-06"  # all of it is over, whatever today is
 CONFIG = "anomaly.toml"
+LOOKED_AT = dt.timedelta(
+    hours=8
+)  # after the closing time: somebody looks at the month in the morning
 MARK = "# Written by anomaly demo; the folder is replaced by the next one.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """How the demo went."""
+    """How the demo went. services: as on the morning on which its last month is first looked at."""
 
     services: Services
     outcome: Outcome
@@ -62,11 +67,12 @@ def run_demo(
         world = make_world(users, months, FIRST_MONTH, settings.model.seed)
         files = write_world(folder, world)
     schema.upgrade(open_database(settings))
+    month = Month.parse(FIRST_MONTH).plus(months - 1)
     services = open_services(settings)
+    services = as_on(services, closing_time(services, month) + LOOKED_AT)
     ingest_file(services, files["observations"])
     import_users(services, files["users"])
     import_calendar(services, files["events"])
-    month = Month.parse(FIRST_MONTH).plus(months - 1)
     outcome = run_month(services, month)
     judgement = judge(
         world.incidents,
@@ -76,6 +82,12 @@ def run_demo(
         outcome.users_scored,
     )
     return Story(services, outcome, judgement)
+
+
+def as_on(services: Services, when: dt.datetime) -> Services:
+    """Services whose clock goes on from then: pages would show made months as long overdue."""
+    shift = when - services.clock()
+    return replace(services, clock=lambda: services.clock() + shift)
 
 
 def settle(folder: Path, settings: Settings) -> Settings:

@@ -48,7 +48,7 @@ def release(services: Services, user: str) -> None:
 
 def known_groups(services: Services) -> set[str]:
     """Groups that somebody is in: of the newest scored month, of columns, and of those moved."""
-    runs = services.store.ledger.month_states()
+    runs = services.store.ledger.month_states(limit=None)
     newest = max((str(run.month) for run in runs if run.state in PUBLISHED), default=None)
     found = set(services.store.flags.cohorts(newest)) if newest else set()
     return found | {EVERYONE} | {placed.name for placed in peering_of(services).placed.values()}

@@ -173,7 +173,7 @@ def expected_flags(services: Services, scope: Scope) -> float | None:
     """Flags for as many users, by the complete months before; None where there are none."""
     runs: list[Run] = [
         run
-        for run in services.store.ledger.month_states()
+        for run in services.store.ledger.month_states(limit=None)
         if run.state == "complete" and run.users_scored and str(run.month) < str(scope.month)
     ][:RECENT_MONTHS]
     if not runs:

@@ -22,6 +22,7 @@ from anomaly.store import Moved, UserRow
 from pipelines.cli.app import run
 from pipelines.cli.data import plan_lines
 from pipelines.exclusive import exclusive
+from pipelines.jobs.groups import known_groups
 from pipelines.jobs.month import Options, run_month
 from pipelines.jobs.plan import plan_month, started_seconds
 from pipelines.jobs.reading import peering_of
@@ -385,6 +386,18 @@ def test_a_user_is_moved_from_the_next_scored_month_on_and_back(scored, capsys):
 def test_moves_that_cannot_be_are_refused(scored, capsys, arguments, message):
     assert run(["cohorts", "move", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_groups_and_usual_flags_are_known_however_long_ago_the_last_month_was(scored):
+    for number in range(4, 20):  # nobody ran these
+        month = Month(2026, 1).plus(number - 1)
+        closing = month.end("UTC")
+        scored.store.ledger.plan("month", closing, str(month))
+        scored.store.ledger.missed("month", closing, closing)
+    assert "cohort-1" in known_groups(scored)
+    scored.store.observations.write(behaviour("2027-09", "2027-10"), "t")
+    scored.clock.now = at("2027-11-20T00:00")
+    assert plan_month(scored, Month(2027, 10)).flags == pytest.approx(2)
 
 
 def test_columns_set_groups_and_a_move_overrules_them(scored):

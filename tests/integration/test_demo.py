@@ -11,7 +11,7 @@ from anomaly.progress import SILENT
 from anomaly.settings import Settings, load
 from pipelines.jobs.demo import run_demo
 from pipelines.services import open_services
-from tests.fixtures.jobs import SmallEngine
+from tests.fixtures.jobs import SmallEngine, at
 
 
 def tell(folder, months=2):
@@ -46,6 +46,14 @@ def test_a_made_company_is_imported_scored_and_judged(told):
     assert counts["observations"] > 5_000
     assert counts["events"] > 0
     assert counts["flags_current"] == len(story.outcome.flags)
+
+
+def test_its_pages_are_as_on_the_morning_after_the_month_was_closed(told):
+    _, story = told
+    now = story.services.clock()
+    assert at("2025-08-04T08:00") < now < at("2025-08-04T09:00")
+    assert story.services.clock() > now
+    assert story.services.store.ledger.current("2025-07").finished_at < now
 
 
 def test_its_settings_lead_to_its_database_and_nobody_elses(told):
