@@ -22,11 +22,12 @@ import structlog
 from anomaly.exceptions import AnomalyError, SettingsError
 from anomaly.settings import DEFAULT_CONFIG, config_file, load
 from anomaly.telemetry import logs
-from pipelines.services import refuse_unserved
 
 if TYPE_CHECKING:
     from anomaly.settings import Settings
     from pipelines.services import Services
+
+DRAFT = ".new"  # of the file as it was read last, whether it was taken or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +53,48 @@ class Configuration:
         """Take the file's settings, unless they are wrong: then go on with the old and say so."""
         log = structlog.get_logger()
         try:
-            text = self._text()
-            self._keep(text, suffix=".new")
-            settings = load(self.copy.with_suffix(".new"))
-            refuse_unserved(settings)
-            refuse_another_database(self.services.settings, settings)
-        except AnomalyError as error:
-            why = str(error).replace(str(self.copy.with_suffix(".new")), str(self._file()))
+            self._take(self._text())
+        except Exception as error:  # whatever it is, the next SIGHUP must be heard
+            known = isinstance(error, AnomalyError)
+            why = str(error) if known else f"unexpected {type(error).__name__}: {error}"
+            why = why.replace(str(self._draft), str(self._file()))
             self.refused = Refused(self.services.clock(), why)
-            log.warning("settings_refused", error=why)
+            log.warning("settings_refused", error=why, exc_info=not known)
             return
-        self._keep(text)
+        self.refused = None
+        log.info("settings_taken", configuration=self.services.configuration)
+
+    def _take(self, text: bytes) -> None:
+        """Put the settings of this text in force everywhere, or nowhere.
+
+        Raises: AnomalyError for wrong ones; whatever else those who adopt them raise.
+        """
+        from pipelines.jobs.check import refuse_mistakes  # it leans on the schedule, which on this
+
+        self._keep(text, suffix=DRAFT)
+        settings = load(self._draft)
+        refuse_another_database(self.services.settings, settings)
         # Where it listens, and who is let in, was settled when it started.
         settings = settings.model_copy(update={"web": self.services.settings.web})
-        self.services = replace(self.services, settings=settings)
-        self.refused = None
-        logs.configure(settings.telemetry)
+        services = replace(self.services, settings=settings)
+        refuse_mistakes(services)
+        before, kept = self.services, self.copy.read_bytes()
+        try:
+            self._put_in_force(services, text)
+        except Exception:
+            self._put_in_force(before, kept)
+            raise
+
+    def _put_in_force(self, services: Services, text: bytes) -> None:
+        logs.configure(services.settings.telemetry)
         for adopt in self.adopted:
-            adopt(self.services)
-        log.info("settings_taken", configuration=self.services.configuration)
+            adopt(services)
+        self._keep(text)
+        self.services = services
+
+    @property
+    def _draft(self) -> Path:
+        return self.copy.with_suffix(DRAFT)
 
     def _file(self) -> Path:
         return config_file(self._path, os.environ) or Path(DEFAULT_CONFIG)

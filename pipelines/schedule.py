@@ -28,7 +28,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from anomaly.exceptions import AnomalyError, BusyError, SourceError
+from anomaly.exceptions import AnomalyError, BusyError, SettingsError, SourceError
 from anomaly.months import Month, month_of, months_between, parse_duration, zone
 from anomaly.ports import PAUSES, RESCORE
 from anomaly.store.lease import LEADER
@@ -67,7 +67,7 @@ class Timetable:
 
     def __init__(self, settings: ScheduleSettings) -> None:
         self._triggers = {
-            job: cron_trigger(getattr(settings, job), settings.timezone) for job in JOBS
+            job: cron_trigger(job, getattr(settings, job), settings.timezone) for job in JOBS
         }
 
     def trigger(self, job: str) -> CronTrigger:
@@ -106,18 +106,27 @@ class OnceTrigger(CronTrigger):  # type: ignore[misc]  # APScheduler carries no 
         return found
 
 
-def cron_trigger(expression: str, timezone: str) -> CronTrigger:
-    """A trigger for a cron expression. Cron counts days of the week from Sunday, APScheduler not."""
+def cron_trigger(job: str, expression: str, timezone: str) -> CronTrigger:
+    """A trigger for a job's cron expression. Cron counts days of the week from Sunday, APScheduler not.
+
+    Raises: SettingsError for an expression that names no times.
+    """
     minute, hour, day, month, weekday = expression.split()
     kind = CronTrigger if hour.startswith("*") else OnceTrigger
-    return kind(
-        minute=minute,
-        hour=hour,
-        day=day,
-        month=month,
-        day_of_week=",".join(map(_named_days, weekday.split(","))),
-        timezone=zone(timezone),
-    )
+    try:
+        return kind(
+            minute=minute,
+            hour=hour,
+            day=day,
+            month=month,
+            day_of_week=",".join(map(_named_days, weekday.split(","))),
+            timezone=zone(timezone),
+        )
+    except ValueError as error:
+        raise SettingsError(
+            f"[schedule] {job} = {expression!r} names no times: {error}. Write five fields, minute "
+            "first: 30 2 * * *"
+        ) from error
 
 
 def _named_days(part: str) -> str:
@@ -127,6 +136,8 @@ def _named_days(part: str) -> str:
     if not first.isdecimal():
         return part
     end = int(last) if dash else 6 if slash else int(first)
+    if end < int(first):
+        raise ValueError(f"the days {span} end before they begin")
     days = range(int(first), end + 1, int(every) if slash else 1)
     return ",".join(CRON_DAYS[day] for day in days)
 
@@ -156,14 +167,17 @@ class Scheduler:
         return self._clockwork is None or self._clockwork.running
 
     def adopt(self, services: Services) -> None:
-        """Go on under other settings: plans of the old schedule that have not come due are withdrawn."""
-        self._services = services
-        self._timetable = Timetable(services.settings.schedule)
+        """Go on under other settings: plans of the old schedule that have not come due are withdrawn.
+
+        Raises: SettingsError for a schedule that names no times; then the old one goes on.
+        """
+        timetable = Timetable(services.settings.schedule)
+        self._services, self._timetable = services, timetable
         if self._clockwork is not None:
             for job in JOBS:
                 self._clockwork.reschedule_job(job, trigger=self._timetable.trigger(job))
         for job in JOBS if self.leads else ():
-            self._plan_next(job)
+            guarded(self._plan_next)(job)  # without a database the next firing plans
 
     def lead(self) -> None:
         """Take or keep the lease; who newly leads makes up what was missed."""

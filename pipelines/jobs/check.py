@@ -14,15 +14,20 @@ import pyarrow as pa
 
 from anomaly.exceptions import AnomalyError, DataError, SettingsError
 from anomaly.months import local_days, month_of, months_between
+from anomaly.networks import spec
 from anomaly.sources.batch import Tally
 from anomaly.telemetry import tracking
 from anomaly.telemetry.logs import without_password
 from anomaly.wording import counted
 from pipelines.executors import refuse_missing
+from pipelines.guard import refuse_unguarded
 from pipelines.jobs.ingest import checks
 from pipelines.jobs.reading import sample, step_seconds
+from pipelines.jobs.retention import kept_since
+from pipelines.jobs.tell import channels_of
 from pipelines.jobs.train import can_train, known_metrics
-from pipelines.services import AHEAD
+from pipelines.schedule import Timetable
+from pipelines.services import AHEAD, refuse_unserved
 
 if TYPE_CHECKING:
     from anomaly.months import Month
@@ -54,12 +59,12 @@ def run_checks(open_services: Callable[[], Services]) -> list[Check]:
     """Settings (read already), database, artefacts, source, data; the later need the earlier."""
     try:
         services = open_services()
-        _extras(services.settings)
     except SettingsError as error:
         return [Check("settings", str(error), error)]
     except AnomalyError as error:
         return [READ, Check("database", str(error), error)]
-    found = [READ, _database(services)]
+    wrong = [Check("settings", str(error), error) for error in mistakes(services)]
+    found = [*(wrong or [READ]), _database(services)]
     for what, look in (
         ("clocks", _clocks),
         ("models", _models),
@@ -75,12 +80,37 @@ def run_checks(open_services: Callable[[], Services]) -> list[Check]:
     return found
 
 
-def _extras(settings: Settings) -> None:
-    """What the settings lean on is installed, as far as this environment is the one to use it.
+def mistakes(services: Services) -> list[SettingsError]:
+    """What this or a later command refuses of the settings, each by the rule of that command."""
+    settings, found = services.settings, []
+    rules: tuple[Callable[[], object], ...] = (
+        lambda: refuse_unserved(settings),
+        lambda: refuse_missing(settings),
+        lambda: _refuse_missing_tracking(settings),
+        lambda: spec.refuse_unserved(settings.model),
+        lambda: Timetable(settings.schedule),
+        lambda: kept_since(services),
+        lambda: channels_of(settings.notify),
+        # Whether somebody can is the database's to say, when it is served.
+        lambda: refuse_unguarded(settings.web, somebody_can=True),
+    )
+    for rule in rules:
+        try:
+            rule()
+        except SettingsError as error:
+            found.append(error)
+    return found
 
-    Raises: SettingsError.
-    """
-    refuse_missing(settings)
+
+def refuse_mistakes(services: Services) -> None:
+    """Raises: SettingsError that names them all."""
+    found = mistakes(services)
+    if found:
+        raise SettingsError(" ".join(map(str, found)))
+
+
+def _refuse_missing_tracking(settings: Settings) -> None:
+    """As far as this environment is the one to train. Raises: SettingsError."""
     if settings.telemetry.mlflow is not None and can_train(settings):
         tracking.refuse_missing()
 

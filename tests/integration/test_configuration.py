@@ -29,16 +29,21 @@ def state_of(services, configuration):
     return found["settings"].state, found["settings"].reason
 
 
+def hang_up(settled):
+    os.kill(os.getpid(), signal.SIGHUP)
+    until = time.monotonic() + 10
+    while not settled() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert settled()
+
+
 def test_a_hangup_makes_new_settings_hold(services, file):
     told = []
     with configured(services, file) as configuration:
         configuration.adopted.append(told.append)
         file.write_text(file.read_text() + "[threshold]\nfdr = 0.3\n")
         assert "fdr" not in configuration.copy.read_text(), "jobs do not see a file being edited"
-        os.kill(os.getpid(), signal.SIGHUP)
-        until = time.monotonic() + 10
-        while not told and time.monotonic() < until:
-            time.sleep(0.01)
+        hang_up(lambda: configuration.services is not services)
         assert [it.settings.threshold.fdr for it in told] == [0.3]
         assert "fdr = 0.3" in configuration.copy.read_text()
         assert state_of(services, configuration)[0] == "ok"
@@ -69,3 +74,48 @@ def test_wrong_settings_are_named_and_the_old_ones_hold(services, file, text, wh
         file.write_bytes(before)
         configuration.reload()
         assert (told, state_of(services, configuration)[0]) == ([configuration.services], "ok")
+
+
+def test_what_a_later_command_would_refuse_is_refused_whole_before_anything_is_replaced(
+    services, file
+):
+    told = []
+    with configured(services, file) as configuration:
+        configuration.adopted.append(told.append)
+        before = file.read_text()
+        file.write_text(
+            f"{before}[schedule]\ntrain = '*/90 * * * *'\n[notify]\nurls = ['nonsense']\n"
+        )
+        hang_up(lambda: configuration.refused is not None)
+        state, reason = state_of(services, configuration)
+        assert state == "warning"
+        assert "[schedule] train = '*/90 * * * *' names no times: " in reason
+        assert "[notify] urls: entry 1 is no address" in reason
+        assert (told, configuration.services) == ([], services)
+        file.write_text(before)
+        hang_up(lambda: configuration.refused is None)
+        assert told == [configuration.services]
+
+
+def test_what_cannot_be_adopted_everywhere_is_adopted_nowhere_and_the_next_hangup_is_heard(
+    services, file
+):
+    told, faults = [], [ZeroDivisionError("of a clock")]
+
+    def adopt(services):
+        del services
+        if faults:
+            raise faults.pop()
+
+    with configured(services, file) as configuration:
+        configuration.adopted += [told.append, adopt]
+        before = configuration.copy.read_bytes()
+        file.write_text(file.read_text() + "[threshold]\nfdr = 0.3\n")
+        hang_up(lambda: configuration.refused is not None)
+        assert [it.settings.threshold.fdr for it in told] == [0.3, 0.1]
+        assert told[-1] is configuration.services is services
+        assert configuration.copy.read_bytes() == before
+        state, reason = state_of(services, configuration)
+        assert (state, "unexpected ZeroDivisionError: of a clock" in reason) == ("warning", True)
+        hang_up(lambda: configuration.refused is None)
+        assert configuration.services.settings.threshold.fdr == 0.3

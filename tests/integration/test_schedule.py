@@ -1,6 +1,7 @@
 """The schedule: what is due, what was missed, what must not run twice; and the process itself."""
 
 import datetime as dt
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from anomaly.exceptions import BusyError, SourceError, UsageError
+from anomaly.exceptions import BusyError, SettingsError, SourceError, UsageError
 from anomaly.months import Month
 from anomaly.settings import ScheduleSettings, Settings, with_values
 from pipelines.exclusive import JOBS as WORK
@@ -57,6 +58,23 @@ def test_when_a_job_is_due(expression, now, latest, following):
     table = timetable(expression)
     assert table.latest("score", at(now)) == (at(latest) if latest else None)
     assert table.next("score", at(now)) == at(following)
+
+
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ("*/90 * * * *", "the step value .90. is higher than the total range"),
+        ("30-10 2 * * *", "minimum value in a range must not be higher than the maximum"),
+        ("jan 2 * * *", 'Unrecognized expression "jan" for field "minute"'),
+        ("0 2 * * 5-1", "the days 5-1 end before they begin"),
+    ],
+)
+def test_an_expression_that_names_no_times_is_a_wrong_setting(expression, why):
+    with pytest.raises(
+        SettingsError,
+        match=rf"\[schedule\] score = '{re.escape(expression)}' names no times: .*{why}",
+    ):
+        timetable(expression)
 
 
 def test_expressions_are_read_in_the_schedules_zone():

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from anomaly.exceptions import BusyError
+from anomaly.exceptions import BusyError, SettingsError, SourceError
 from anomaly.months import Month
 from anomaly.progress import SILENT
 from anomaly.settings import Settings, with_values
@@ -313,6 +313,33 @@ def test_another_schedule_withdraws_the_plans_of_the_old(services, clock):
     made.adopt(replace(services, settings=changed))
     planned = services.store.ledger.runs(job="score", states=("planned",))
     assert [run.planned_for for run in planned] == [at("2026-05-20T06:00")]
+
+
+def test_a_schedule_that_names_no_times_replaces_nothing(services, clock):
+    made = leading(services, Started())
+    wrong = with_values(services.settings, "test", "schedule", score="30-10 2 * * *")
+    with pytest.raises(SettingsError, match="names no times"):
+        made.adopt(replace(services, settings=wrong))
+    clock.now = at("2026-05-20T02:30:01")
+    made.fire("score")
+    planned = services.store.ledger.runs(job="score", states=("planned",))
+    assert planned[0].planned_for == at("2026-05-21T02:30")
+
+
+def test_another_schedule_holds_though_the_database_is_away(services, clock, monkeypatch):
+    made = leading(services, Started())
+    changed = with_values(services.settings, "test", "schedule", score="0 6 * * *")
+
+    def away(*_, **__):
+        raise SourceError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(services.store.ledger), "plan", away)
+        made.adopt(replace(services, settings=changed))
+    clock.now = at("2026-05-20T06:00:01")
+    made.fire("score")
+    planned = services.store.ledger.runs(job="score", states=("planned",))
+    assert planned[0].planned_for == at("2026-05-21T06:00")
 
 
 SLOW = """
