@@ -22,7 +22,7 @@ from anomaly.wording import counted
 from pipelines.executors import refuse_missing
 from pipelines.guard import refuse_unguarded
 from pipelines.jobs.ingest import checks
-from pipelines.jobs.reading import sample, step_seconds
+from pipelines.jobs.reading import country_of, sample, step_seconds
 from pipelines.jobs.retention import kept_since
 from pipelines.jobs.tell import channels_of
 from pipelines.jobs.train import can_train, known_metrics
@@ -88,6 +88,7 @@ def mistakes(services: Services) -> list[SettingsError]:
         lambda: refuse_missing(settings),
         lambda: _refuse_missing_tracking(settings),
         lambda: spec.refuse_unserved(settings.model),
+        lambda: country_of(settings.calendar),
         lambda: Timetable(settings.schedule),
         lambda: kept_since(services),
         lambda: channels_of(settings.notify),

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from anomaly.calendar import EVENT_KINDS, CalendarContext, Event, unjudged
+from anomaly import plugins
+from anomaly.calendar import EVENT_KINDS, CalendarContext, Event, days_off, unjudged
+from anomaly.exceptions import SettingsError
 from anomaly.grid import make_grid, to_panel
 from anomaly.metrics import set_aside_negatives
 from anomaly.months import local_days, parse_duration
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from anomaly.engine import States
     from anomaly.metrics import MetricSpec
     from anomaly.months import Month
+    from anomaly.settings import CalendarSettings
     from anomaly.store import UserRow
     from pipelines.services import Services
 
@@ -175,6 +178,7 @@ def calendar_of(services: Services, peering: Peering | None = None) -> CalendarC
     """What is known of days and places: the settings' country and pay-day, users' zones, stored events.
 
     Peer groups are those that were set; the ones found from habits are known by a model's states alone.
+    Raises: SettingsError if the country is none.
     """
     placed = (peering or peering_of(services)).placed
     zones = {
@@ -195,7 +199,26 @@ def calendar_of(services: Services, peering: Peering | None = None) -> CalendarC
     )
     given = services.settings.calendar
     cohorts = {user: one.name for user, one in placed.items()}
-    return CalendarContext(services.timezone, given.country, zones, events, cohorts, given.payday)
+    return CalendarContext(
+        services.timezone, country_of(given), zones, events, cohorts, given.payday
+    )
+
+
+def country_of(calendar: CalendarSettings) -> str | None:
+    """The country, or the calendar that is installed, whose free days count.
+
+    Raises: SettingsError if there is none of this name.
+    """
+    name = calendar.country
+    if name is not None and name not in plugins.names("calendars"):
+        try:
+            days_off(name, range(0))
+        except NotImplementedError as error:
+            raise SettingsError(
+                f"[calendar] country = {name!r} is no country, and no calendar of this name is installed. "
+                "Use an ISO code of two letters such as DE."
+            ) from error
+    return name
 
 
 def sample(

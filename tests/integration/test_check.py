@@ -97,6 +97,24 @@ def test_an_extra_that_is_missing_is_told_before_it_is_needed(
         said(wanting, "settings")
 
 
+@pytest.mark.parametrize("country", ["de", "Germania", ""])
+def test_a_country_that_is_none_is_refused_by_the_check_and_by_a_run(services, country):
+    services.store.observations.write(behaviour("2026-01", "2026-03", users=4), "t")
+    wrong = with_values(services.settings, "test", "calendar", country=country)
+    told = f"country = '{country}' is no country, .* Use an ISO code of two letters such as DE"
+    with pytest.raises(AssertionError, match=told):
+        said(replace(services, settings=wrong), "settings")
+    by_import = with_values(wrong, "test", "source", url=None, table=None)
+    with pytest.raises(SettingsError, match=told):
+        run_month(replace(services, settings=by_import), Month(2026, 3))
+
+
+@pytest.mark.parametrize("country", ["DE", "DEU", None])
+def test_a_country_is_taken_by_its_code(services, country):
+    known = with_values(services.settings, "test", "calendar", country=country)
+    assert said(replace(services, settings=known), "settings") == "read and understood"
+
+
 def test_a_run_on_ray_without_ray_trains_nothing_first(services, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     services.store.observations.write(behaviour("2026-01", "2026-03", users=4), "t")
