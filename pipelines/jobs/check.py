@@ -56,19 +56,21 @@ READ = Check("settings", "read and understood")
 
 
 def run_checks(open_services: Callable[[], Services]) -> list[Check]:
-    """Settings (read already), database, artefacts, source, data; the later need the earlier."""
+    """Settings, database, artefacts, source, data; the later need the earlier."""
     try:
         services = open_services()
     except SettingsError as error:
         return [Check("settings", str(error), error)]
     except AnomalyError as error:
         return [READ, Check("database", str(error), error)]
-    wrong = [Check("settings", str(error), error) for error in mistakes(services)]
+    refused = [*_extras(services.settings), *mistakes(services)]
+    wrong = [Check("settings", str(error), error) for error in refused]
     found = [*(wrong or [READ]), _database(services)]
     for what, look in (
         ("clocks", _clocks),
         ("models", _models),
         ("source", _source),
+        ("calendar", _calendar),
         ("observations", _observations),
         ("history", _history),
         ("newest month", _newest_month),
@@ -80,13 +82,21 @@ def run_checks(open_services: Callable[[], Services]) -> list[Check]:
     return found
 
 
+def _extras(settings: Settings) -> list[SettingsError]:
+    """What the settings lean on and is not installed, as far as this environment is the one to use it."""
+
+    def track() -> None:
+        if settings.telemetry.mlflow is not None and can_train(settings):
+            tracking.refuse_missing()
+
+    return _refused(lambda: refuse_missing(settings), track)
+
+
 def mistakes(services: Services) -> list[SettingsError]:
-    """What this or a later command refuses of the settings, each by the rule of that command."""
-    settings, found = services.settings, []
-    rules: tuple[Callable[[], object], ...] = (
+    """What a later command refuses of the settings wherever it runs, each by that command's own rule."""
+    settings = services.settings
+    return _refused(
         lambda: refuse_unserved(settings),
-        lambda: refuse_missing(settings),
-        lambda: _refuse_missing_tracking(settings),
         lambda: spec.refuse_unserved(settings.model),
         lambda: country_of(settings.calendar),
         lambda: Timetable(settings.schedule),
@@ -95,6 +105,10 @@ def mistakes(services: Services) -> list[SettingsError]:
         # Whether somebody can is the database's to say, when it is served.
         lambda: refuse_unguarded(settings.web, somebody_can=True),
     )
+
+
+def _refused(*rules: Callable[[], object]) -> list[SettingsError]:
+    found = []
     for rule in rules:
         try:
             rule()
@@ -108,12 +122,6 @@ def refuse_mistakes(services: Services) -> None:
     found = mistakes(services)
     if found:
         raise SettingsError(" ".join(map(str, found)))
-
-
-def _refuse_missing_tracking(settings: Settings) -> None:
-    """As far as this environment is the one to train. Raises: SettingsError."""
-    if settings.telemetry.mlflow is not None and can_train(settings):
-        tracking.refuse_missing()
 
 
 def _database(services: Services) -> Check:
@@ -192,6 +200,19 @@ def _looked(services: Services, since: dt.datetime) -> Tally:
         if tally.read >= SAMPLE_ROWS:
             break
     return tally
+
+
+def _calendar(services: Services) -> str:
+    """The events that ingesting reads beside the rows."""
+    settings = services.settings.source
+    if settings.calendar_table is None and settings.calendar_query is None:
+        return "none in the source; events come by anomaly import --calendar"
+    from anomaly.sources.database import read_events
+
+    events = sum(1 for _ in read_events(settings))
+    return (
+        f"{settings.calendar_table or '[source] calendar_query'}: {counted(events, 'event')} read"
+    )
 
 
 def _clocks(services: Services) -> str:

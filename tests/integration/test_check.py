@@ -115,6 +115,38 @@ def test_a_country_is_taken_by_its_code(services, country):
     assert said(replace(services, settings=known), "settings") == "read and understood"
 
 
+REFUSED_LATER = {
+    "model": {"bidirectional": True, "objective": "forecast"},
+    "retention": {"observations_months": 3},
+    "web": {"authentication": "none", "host": "0.0.0.0"},
+    "notify": {"urls": ["nonsense"]},
+    "schedule": {"train": "jan 2 * * *"},
+}
+
+
+def test_all_that_later_commands_refuse_of_the_settings_is_told_at_once(services):
+    settings = services.settings
+    for section, values in REFUSED_LATER.items():
+        settings = with_values(settings, "test", section, **values)
+    checks = run_checks(lambda: replace(services, settings=settings))
+    found = [check for check in checks if check.what == "settings"]
+    assert {type(check.error) for check in found} == {SettingsError}
+    assert sorted(check.remark.split("]")[0] for check in found) == [
+        "[model", "[notify", "[retention", "[schedule", "[web",
+    ]  # fmt: skip
+
+
+def test_a_calendar_that_is_not_there_is_told_before_it_is_read(services, database_url):
+    write(database_url, [("ann", "files", NOW - HOUR, 1.0)])
+    wrong = with_values(services.settings, "test", "source", calendar_table="nope")
+    with pytest.raises(AssertionError, match="nope: there is no such table"):
+        said(replace(services, settings=wrong), "calendar")
+    query = "SELECT 'leave' AS kind, '2026-03-02' AS start"
+    right = with_values(services.settings, "test", "source", calendar_query=query)
+    assert said(replace(services, settings=right), "calendar").endswith(": 1 event read")
+    assert said(services, "calendar").startswith("none in the source")
+
+
 def test_a_run_on_ray_without_ray_trains_nothing_first(services, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     services.store.observations.write(behaviour("2026-01", "2026-03", users=4), "t")

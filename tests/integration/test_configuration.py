@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -119,3 +120,13 @@ def test_what_cannot_be_adopted_everywhere_is_adopted_nowhere_and_the_next_hangu
         assert (state, "unexpected ZeroDivisionError: of a clock" in reason) == ("warning", True)
         hang_up(lambda: configuration.refused is None)
         assert configuration.services.settings.threshold.fdr == 0.3
+
+
+def test_a_server_without_an_extra_that_only_runs_need_takes_the_settings(
+    services, file, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with configured(services, file) as configuration:
+        file.write_text(file.read_text() + "[run]\nengine = 'ray'\n")
+        hang_up(lambda: configuration.services is not services)
+        assert configuration.refused is None
