@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly import plugins
+from anomaly.exceptions import SettingsError
 from anomaly.panel import DAY_SECONDS, Grid, Panel
 
 if TYPE_CHECKING:
@@ -163,10 +164,19 @@ def _holidays(local: pd.DatetimeIndex, context: CalendarContext) -> NDArray[np.b
 
 
 def days_off(name: str, years: range) -> set[dt.date]:
-    """Free days of a country, or of a calendar that somebody else's package brings."""
+    """Free days of a country, or of a calendar that somebody else's package brings.
+
+    Raises: SettingsError if there is neither.
+    """
     if name in plugins.names("calendars"):
         return set(plugins.load("calendars", name)().days(years))
-    return set(holidays.country_holidays(name, years=years))
+    try:
+        return set(holidays.country_holidays(name, years=years))
+    except NotImplementedError as error:
+        raise SettingsError(
+            f"[calendar] country = {name!r} is no country, and no calendar of this name is installed. "
+            "Use an ISO code of two letters such as DE."
+        ) from error
 
 
 def _covered(grid: Grid, events: Sequence[Event]) -> NDArray[np.bool_]:

@@ -140,12 +140,14 @@ def reference(
     *,
     lines: bool = False,
 ) -> Reference:
-    """Read a sample of users as a reference for all: its common shock, evidence and peer groups.
+    """Read a sample of users as a reference for all: its common shock, evidence and peer groups. Who was
+    not there is read too, and nobody is compared with.
 
     Args: peering: who was put into which group. lines: whether to keep what groups did, for plots.
     """
     _check(model, panel, states)
-    company = Company.of(model, panel, states, peering, lines=lines)
+    there = np.flatnonzero(awake(panel).any(1))
+    company = Company.of(model, panel.take(there), states.take(there), peering, lines=lines)
     common, evidence = [], []
     changes: list[units.UnitChange] = []
     with progress.track("reading the reference", len(panel.grid)) as advance:
@@ -160,9 +162,9 @@ def reference(
             advance(last - first)
     return Reference(
         panel.grid.times,
-        panel.users,
+        tuple(panel.users[row] for row in there),
         np.concatenate(common),
-        np.concatenate(evidence, axis=1),
+        np.concatenate(evidence, axis=1)[there],
         company,
         states,
         tuple(changes),

@@ -146,7 +146,9 @@ class Company:
 def _lines(
     known: NDArray[np.float32], names: NDArray[np.object_], least: int
 ) -> dict[str, NDArray[np.float32]]:
-    """What the members of each group that is large enough did, and everyone."""
+    """What the members of each group that is large enough did, and everyone; nothing of nobody."""
+    if not len(names):
+        return {}
     groups = {str(name) for name in names.tolist() if (names == name).sum() >= least}
     return {
         name: _quantiles(known if name == EVERYONE else known[names == name])

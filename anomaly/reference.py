@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Reference:
     """A sample of users, as all others are compared with them.
 
-    times: (steps,) seconds UTC. common: (steps, 2 metrics) shock to take off. evidence: (users,
-    steps) and company to compare with. states: of the sample, at the end. changes: of units; what is
+    times: (steps,) seconds UTC. users: of the sample, those who were there. common: (steps, 2 metrics)
+    shock to take off. evidence: (users, steps) and company to compare with. states: of the whole
+    sample, at the end. changes: of units; what is
     in another unit is unknown to everyone who is read with this reference.
     """
 

@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -31,6 +31,9 @@ from anomaly.exceptions import SettingsError, UsageError
 from anomaly.likelihoods.names import BUILT_IN as LIKELIHOODS
 from anomaly.months import parse_duration, zone
 from anomaly.roles import Role, is_local
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 DEFAULT_CONFIG = "anomaly.toml"
 PREFIX = "ANOMALY_"
@@ -674,11 +677,16 @@ def _validated(values: Mapping[str, Any], origins: Mapping[Key, str], otherwise:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = tuple(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        origin = _origin(origins, key, otherwise)
-        raise SettingsError(f"{origin}: {_dotted(key)}: {message}") from error
+        raise SettingsError(
+            "; ".join(_mistake(one, origins, otherwise) for one in error.errors())
+        ) from error
+
+
+def _mistake(found: ErrorDetails, origins: Mapping[Key, str], otherwise: str) -> str:
+    """Where a value comes from, whose it is, and what is wrong with it."""
+    key = tuple(str(part) for part in found["loc"])
+    message = found["msg"].removeprefix("Value error, ")
+    return f"{_origin(origins, key, otherwise)}: {_dotted(key)}: {message}"
 
 
 def configuration_hash(settings: Settings) -> str:

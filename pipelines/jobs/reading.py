@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from anomaly import plugins
 from anomaly.calendar import EVENT_KINDS, CalendarContext, Event, days_off, unjudged
-from anomaly.exceptions import SettingsError
 from anomaly.grid import make_grid, to_panel
 from anomaly.metrics import set_aside_negatives
 from anomaly.months import local_days, parse_duration
@@ -211,13 +210,7 @@ def country_of(calendar: CalendarSettings) -> str | None:
     """
     name = calendar.country
     if name is not None and name not in plugins.names("calendars"):
-        try:
-            days_off(name, range(0))
-        except NotImplementedError as error:
-            raise SettingsError(
-                f"[calendar] country = {name!r} is no country, and no calendar of this name is installed. "
-                "Use an ISO code of two letters such as DE."
-            ) from error
+        days_off(name, range(0))
     return name
 
 

@@ -16,6 +16,7 @@ from anomaly.calendar import (
     slots_per_day,
     unjudged,
 )
+from anomaly.exceptions import SettingsError
 from anomaly.grid import make_grid
 from anomaly.panel import Panel
 from tests.fixtures.jobs import at
@@ -115,3 +116,8 @@ def test_a_few_hours_take_a_whole_step_of_a_day():
 def test_other_days_are_judged(kind):
     whole = panel(HOUR)
     assert unjudged(whole, CalendarContext(events=(Event(kind, TUESDAY, TUESDAY + DAY),))) is whole
+
+
+def test_a_country_that_is_none_is_refused_as_a_setting():
+    with pytest.raises(SettingsError, match=r"\[calendar\] country = 'Germania' is no country"):
+        days_off("Germania", range(2025, 2026))

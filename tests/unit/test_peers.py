@@ -50,6 +50,25 @@ def test_a_group_of_one_is_compared_with_everyone_and_says_so(months, history):
     assert alone.cohort_why == "legal has fewer than 5 members here"
 
 
+def test_nobody_is_compared_with_those_who_were_not_there(small_model, history, month, placed):
+    values = month.values.copy()
+    values[0] = 0
+    gone = replace(month, values=values)
+    done = scored(small_model, history, gone, placed)
+    people = {person.user_id: person for person in done.user_months}
+    assert people["u000"].skipped is not None
+    assert people["u003"].peer_count == 4, "u000 is of the sales people, and gone"
+    assert people["u009"].peer_count == len(history.users) - 2
+    quietest = min(done.user_months[1:], key=lambda person: person.score)
+    assert quietest.all_percentile == 0
+
+
+def test_a_month_in_which_nobody_did_anything_compares_with_nobody(small_model, history, month):
+    nothing = replace(month, values=np.zeros_like(month.values))
+    done = scored(small_model, history, nothing, Peering())
+    assert {person.peer_count for person in done.user_months} == {0}
+
+
 def test_a_group_found_from_habits_says_what_sets_it_apart(months, small_model):
     person = months[0]["u020"]
     assert person.cohort in {"cohort-1", "cohort-2", EVERYONE}

@@ -107,6 +107,16 @@ def test_what_is_wrong_is_refused_with_file_and_key(file, text, message):
     assert refused.value.exit_code == 2
 
 
+def test_all_wrong_values_are_named_at_once(file):
+    file.write_text("[run]\nshard_users = 0\n[grid]\nstep = 'soon'\n")
+    with pytest.raises(SettingsError) as refused:
+        load(file, {"ANOMALY_MODEL__SEED": "-1"})
+    step, shards, seed = sorted(str(refused.value).split("; "))
+    assert step.startswith(f"{file}: [grid] step: ")
+    assert shards.startswith(f"{file}: [run] shard_users: ")
+    assert seed.startswith("ANOMALY_MODEL__SEED: [model] seed: ")
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
