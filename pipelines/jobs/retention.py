@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pipelines.services import Services
 
 SCHEDULE = "schedule"  # who deletes where nobody asks
+UNSEEN = "results of superseded and failed runs"
+STATES = "states of users"
+SET_ASIDE = "rows set aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ def due(services: Services) -> list[Due]:
         _months_ago(services, policy.superseded_months),
         _months_ago(services, policy.rejects_months),
     )
+    # Users enter the first month that is kept with what was known of them at the end of the one before.
+    known = None if rows is None else rows.previous()
     zone, in_place = services.timezone, services.store.in_place
     return [
         Due(
@@ -57,12 +62,9 @@ def due(services: Services) -> list[Due]:
             rows,
             0 if rows is None or in_place else services.store.kept.count(None, rows.start(zone)),
         ),
-        Due(
-            "results of superseded runs",
-            results,
-            0 if results is None else retention.superseded(str(results)),
-        ),
-        Due("rows set aside", bad, 0 if bad is None else retention.rejects(bad.start(zone))),
+        Due(STATES, known, 0 if known is None else retention.states(str(known))),
+        Due(UNSEEN, results, 0 if results is None else retention.unseen(str(results))),
+        Due(SET_ASIDE, bad, 0 if bad is None else retention.rejects(bad.start(zone))),
     ]
 
 
@@ -88,15 +90,18 @@ def _delete(services: Services, one: Due) -> int:
     if since is None:
         return 0
     start = since.start(services.timezone)
-    if one.what == "rows set aside":
+    if one.what == SET_ASIDE:
         return retention.delete_rejects(start)
-    if one.what == "results of superseded runs":
-        return retention.delete_superseded(str(since))
-    retention.delete_late(str(since))
-    users = services.store.kept.users()
+    if one.what == UNSEEN:
+        parts = retention.delete_unseen(str(since))
+    elif one.what == STATES:
+        parts = retention.delete_states(str(since))
+    else:
+        retention.delete_late(str(since))
+        parts = retention.observations(start, services.store.kept.users())
     rows = 0
-    with services.progress.track("deleting old observations", 0) as advance:
-        for gone in retention.observations(start, users):
+    with services.progress.track(f"deleting old {one.what}", 0) as advance:
+        for gone in parts:
             rows += gone
             advance(gone)
     return rows

@@ -331,10 +331,22 @@ def test_retention_keeps_what_is_young(scored, clocked, monkeypatch):
         gone = {one.what: one.rows for one in delete_due(services, holding)}
     march = 2 * 6 * 31 * 4 + 2
     assert gone["observations"] == 4_322 - march
-    assert gone["results of superseded runs"] == 2 + 6
+    assert gone["results of superseded and failed runs"] == 2 + 6
     assert gone["rows set aside"] == 1
     assert services.store.kept.count() == march
     assert len(services.store.flags.select()) == 2
+
+
+def test_what_is_known_of_users_goes_with_the_rows_it_was_learnt_from(scored, clocked):
+    model, states = scored.store.models.champion().version, scored.store.states
+    for when, gone, entered in (("2026-05-20", 0, "2026-02"), ("2026-06-20", 6, "2026-03")):
+        services = clocked(scored, f"{when}T00:00", {"observations_months": 2})
+        with exclusive(services) as holding:
+            deleted = {one.what: one.rows for one in delete_due(services, holding)}
+        assert deleted.get("states of users", 0) == gone
+        assert states.complete(model, entered), "the first month that is kept begins with them"
+    assert not states.complete(model, "2026-02")
+    assert states.read(model, "2026-02") == {}
 
 
 @pytest.fixture

@@ -562,7 +562,7 @@ def test_the_schedule_deletes_what_the_policy_says_once_and_writes_it_down(keepi
     april = 2 * 6 * 30 * 4
     assert promised == {
         "observations": 2 * 6 * (31 + 28) * 4,
-        "results of superseded runs": 6,
+        "results of superseded and failed runs": 6,
     }
     said, runner = within(keeping, clock)
     made = scheduler(keeping, runner)
