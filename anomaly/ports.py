@@ -617,6 +617,10 @@ class FigureReader(Protocol):
         """How far each source has been read."""
         ...
 
+    def last_source(self) -> str | None:
+        """The source that was read last; None if none was."""
+        ...
+
     def notifications(self) -> Mapping[tuple[str, str], int]:
         """Messages sent, by channel and outcome."""
         ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomaly.ports import Condition
@@ -36,10 +35,7 @@ class ServiceOperations:
 
     def source(self) -> str | None:
         """The source that the schedule reads, as the ledger calls it."""
-        settings = self.services.settings.source
-        if settings.path is not None:
-            return Path(settings.path).name
-        return None if settings.url is None else source_name(self.services)
+        return source_name(self.services.settings.source)
 
     def ask(
         self, author: str, action: str, month: str | None, target: int | None, reason: str

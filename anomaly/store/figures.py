@@ -154,6 +154,17 @@ class Figures:
         )
         return dict(self._database.read(lambda c: [tuple(row) for row in c.execute(query)]))
 
+    def last_source(self) -> str | None:
+        """The source that was read last, of those that are known to have been read up to some time."""
+        query = (
+            sa.select(runs.c.source)
+            .where(runs.c.job == "ingest", runs.c.outcome == "complete")
+            .where(runs.c.watermark.is_not(None))
+            .order_by(runs.c.finished_at.desc(), runs.c.id.desc())
+            .limit(1)
+        )
+        return self._database.read(lambda c: c.execute(query).scalar_one_or_none())
+
     def notifications(self) -> dict[tuple[str, str], int]:
         """Messages sent, by channel and outcome."""
         by = (notifications.c.channel, notifications.c.outcome)

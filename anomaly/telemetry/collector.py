@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from anomaly.ports import EndedRow, MetricStore, RunRow
+    from anomaly.ports import EndedRow, FigureReader, MetricStore, RunRow
 
 BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)  # seconds
 MONTHS = 13  # a year and the month before it
@@ -45,6 +45,7 @@ RUN_STATES = ("planned", "running", "provisional", "complete", "failed", "missed
 JOBS = ("ingest", "train", "month", "score")
 ENDS = ("complete", "failed", "missed", "provisional")
 OUTCOMES = ("sent", "failed")  # of a message
+OBSERVATIONS = "observations"  # what months are scored from, beside the sources it was read from
 NETWORK = "network"
 TWIN = "twin"
 
@@ -184,7 +185,7 @@ class _Families:
         )
         self.watermark = GaugeMetricFamily(
             "anomaly_source_watermark_timestamp",
-            "The newest observation read from a source, in seconds since 1970 UTC.",
+            "The newest observation read from the source that was read last, in seconds since 1970 UTC.",
             labels=["source"],
             unit="seconds",
         )
@@ -270,11 +271,7 @@ def _fill_runs(families: _Families, store: MetricStore) -> None:
     until = store.figures.leader_until()
     if until is not None:
         families.lease.add_metric([], until.timestamp())
-    newest: dict[str, float] = {}
-    for source, watermark in store.figures.watermarks().items():
-        label = source_label(source)
-        newest[label] = max(newest.get(label, 0.0), watermark.timestamp())
-    for label, when in sorted(newest.items()):
+    for label, when in _watermarks(store.figures).items():
         families.watermark.add_metric([label], when)
     for row in store.figures.durations(BUCKETS):
         bounds = [*map(str, BUCKETS), "+Inf"]
@@ -352,12 +349,26 @@ def _fill_flags(families: _Families, store: MetricStore) -> None:
         families.judged.add_metric([verdict], count)
 
 
+def _watermarks(figures: FigureReader) -> dict[str, float]:
+    """By label: of the source that was read last, and of `observations`, what months were scored from.
+
+    One that is no longer read, such as a history that was imported once, brings nothing new for ever.
+    """
+    in_use = {OBSERVATIONS, source_label(figures.last_source() or OBSERVATIONS)}
+    newest: dict[str, float] = {}
+    for source, watermark in figures.watermarks().items():
+        label = source_label(source)
+        if label in in_use:
+            newest[label] = max(newest.get(label, 0.0), watermark.timestamp())
+    return newest
+
+
 def source_label(source: str) -> str:
-    """A source as a label: a database's table, or `file` for all files together.
+    """A source as a label: a database's table, a reader, or `file` for all files together.
 
     Files are many, and the name of a file with one user's series is that user's name.
     """
-    return source if source == "observations" or ":" in source else "file"
+    return source if source == OBSERVATIONS or ":" in source else "file"
 
 
 def _exemplar(run: EndedRow, value: float) -> Exemplar:

@@ -36,6 +36,7 @@ from pipelines.services import AHEAD, checks_of, place
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from anomaly.settings import SourceSettings
     from anomaly.sources.cleaning import Checks
     from anomaly.sources.placed import Placed
     from anomaly.store import Run
@@ -109,7 +110,7 @@ def ingest_source(
         return None
     from anomaly.sources.database import read_sql
 
-    name = source_name(services)
+    name = database_name(settings.url, settings.table)
     batches = read_sql(
         settings,
         read_since(services, name, late_since),
@@ -144,11 +145,13 @@ def ingest_reader(
     from anomaly.sources.readers import open_reader, read_batches
 
     settings = services.settings.source
-    reader = open_reader(name, settings.options)
-    since = read_since(services, name, late_since)
+    reader, source = open_reader(name, settings.options), reader_name(name)
+    # Earlier builds called a reader by its name alone.
+    known = name if services.store.ledger.watermark(source) is None else source
+    since = read_since(services, known, late_since)
     until = services.clock() + AHEAD
     batches = read_batches(reader, name, since, until, step_seconds(services), checks(services))
-    return ingest(services, name, batches, planned_for)
+    return ingest(services, source, batches, planned_for)
 
 
 def ingest_files(
@@ -217,11 +220,23 @@ def checks(services: Services) -> Checks:
     return checks_of(services.settings, services.clock())
 
 
-def source_name(services: Services) -> str:
-    """How the ledger calls [source]: its database and table, never its host or user."""
-    settings = services.settings.source
-    url = make_url(settings.url or "")
-    return f"{Path(url.database or '').name}:{settings.table or 'query'}"
+def source_name(settings: SourceSettings) -> str | None:
+    """How the ledger calls [source]; None where none is configured."""
+    if settings.reader is not None:
+        return reader_name(settings.reader)
+    if settings.path is not None:
+        return Path(settings.path).name
+    return None if settings.url is None else database_name(settings.url, settings.table)
+
+
+def reader_name(name: str) -> str:
+    """How the ledger calls a reader: no file is called so."""
+    return f"reader:{name}"
+
+
+def database_name(url: str, table: str | None) -> str:
+    """How the ledger calls a database: by its name and table, never its host or user."""
+    return f"{Path(make_url(url).database or '').name}:{table or 'query'}"
 
 
 def ingest(

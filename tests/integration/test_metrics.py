@@ -216,10 +216,42 @@ def rows_of_the_page(store):
         yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
 
 
+WATERMARK = "anomaly_source_watermark_timestamp_seconds"
+
+
+def ingested(store, source, when, planned_for=None):
+    """An ingest of rows up to that time."""
+    run = store.ledger.start(
+        "ingest", configuration="c", code_version="1", now=when, planned_for=planned_for
+    )
+    store.ledger.finish(run, "complete", when, source=source, watermark=when)
+
+
+def test_a_source_that_is_no_longer_read_is_not_waited_for(store):
+    """History by file, then a table, which was renamed later: neither brings anything for ever."""
+    night = RUN_AT + dt.timedelta(days=90)
+    store.ledger.plan("ingest", night)  # entered beforehand: its number is lower than the others'
+    for source, days in (("history.csv", 0), ("warehouse:log", 30), ("warehouse:old", 60)):
+        ingested(store, source, RUN_AT + dt.timedelta(days=days))
+    assert value(store, WATERMARK, source="warehouse:old") is not None
+    ingested(store, "warehouse:log", night, planned_for=night)
+    said = [line for line in ours(store) if line.startswith(WATERMARK)]
+    assert len(said) == 1
+    assert value(store, WATERMARK, source="warehouse:log") == night.timestamp()
+
+
+def test_files_are_as_fresh_as_the_newest_of_them(store):
+    for source, days in (("march.csv", 31), ("february-corrected.csv", 0)):
+        ingested(store, source, MONTH_START + dt.timedelta(days=days))
+    newest = MONTH_START + dt.timedelta(days=31)
+    assert value(store, WATERMARK, source="file") == newest.timestamp()
+
+
 def test_files_share_a_label():
     # A file of one user's series is named after the user.
     assert source_label("u007.csv") == "file"
     assert source_label("warehouse:behaviour") == "warehouse:behaviour"
+    assert source_label("reader:prometheus") == "reader:prometheus"
 
 
 def test_a_scrape_without_the_database_says_so(tmp_path):

@@ -11,10 +11,13 @@ import urllib.request
 import pytest
 
 from anomaly.exceptions import SettingsError, SourceError
+from anomaly.settings import Settings
 from anomaly.sources import Checks
 from anomaly.sources.prometheus import PrometheusReader
 from anomaly.sources.readers import read_batches
+from pipelines.jobs.ingest import ingest_source, source_name
 from tests.fixtures.installing import free_port
+from tests.fixtures.jobs import Clock, make_services
 
 START = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 HOURS = 30
@@ -92,6 +95,33 @@ def test_each_step_holds_what_happened_within_it(server):
 def test_what_is_new_alone_is_read(server):
     later = rows(reader(server), since=START + dt.timedelta(hours=20))
     assert min(row["observed_at"] for row in later) == START + dt.timedelta(hours=20)
+
+
+def test_it_goes_on_where_an_earlier_build_left_it(server, sqlite_url, tmp_path):
+    """Its silence counts as a database's; an earlier build called it as it would a file."""
+    now = START + dt.timedelta(hours=HOURS)
+    source = {
+        "reader": "prometheus",
+        "overlap": "1h",
+        "options": {
+            "url": server,
+            "queries": {"logons": "sum by (user) (increase(logons_total[$step]))"},
+            "user": "user",
+        },
+    }
+    settings = Settings.model_validate({"database": {"url": sqlite_url}, "source": source})
+    services = make_services(sqlite_url, tmp_path, Clock(now), settings)
+    ledger, read_until = services.store.ledger, START + dt.timedelta(hours=20)
+    run = ledger.start("ingest", configuration="c", code_version="1", now=START)
+    ledger.finish(run, "complete", read_until, source="prometheus", watermark=read_until)
+    assert source_name(settings.source) == "reader:prometheus"
+    for hours in (19, HOURS - 2):
+        done = ingest_source(services)
+        assert done.source == "reader:prometheus"
+        first, _ = services.store.observations.span()
+        assert first == START + dt.timedelta(hours=19)
+        assert done.tally.read <= 2 * (HOURS + 1 - hours)
+    assert ledger.watermark("reader:prometheus") > read_until
 
 
 def test_a_series_without_the_user_is_refused(server):
