@@ -625,6 +625,10 @@ class FigureReader(Protocol):
         """Messages sent, by channel and outcome."""
         ...
 
+    def last_notifications(self) -> Mapping[tuple[str, str], dt.datetime]:
+        """When the last message ended, by channel and outcome."""
+        ...
+
     def undelivered(self, since: dt.datetime) -> Mapping[str, UndeliveredRow]:
         """Channels whose last message failed, since then."""
         ...

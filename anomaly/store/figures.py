@@ -174,6 +174,14 @@ class Figures:
         rows = self._database.read(lambda c: c.execute(query).all())
         return {(channel, outcome): count for channel, outcome, count in rows}
 
+    def last_notifications(self) -> dict[tuple[str, str], dt.datetime]:
+        """When the last message ended, by channel and outcome, aware UTC."""
+        by = (notifications.c.channel, notifications.c.outcome)
+        ended = notifications.c.outcome != SENDING
+        query = sa.select(*by, sa.func.max(notifications.c.sent_at)).where(ended).group_by(*by)
+        rows = self._database.read(lambda c: c.execute(query).all())
+        return {(channel, outcome): at for channel, outcome, at in rows}
+
     def undelivered(self, since: dt.datetime) -> dict[str, Undelivered]:
         """Channels whose last message failed, since then."""
         last = (

@@ -253,6 +253,18 @@ class _Families:
             "Messages sent to people, by channel and outcome.",
             labels=["channel", "outcome"],
         )
+        self.last_sent = GaugeMetricFamily(
+            "anomaly_notification_last_success_timestamp",
+            "When a message to the channel was last taken, in seconds since 1970 UTC.",
+            labels=["channel"],
+            unit="seconds",
+        )
+        self.last_not_sent = GaugeMetricFamily(
+            "anomaly_notification_last_failure_timestamp",
+            "When a message to the channel last failed, in seconds since 1970 UTC.",
+            labels=["channel"],
+            unit="seconds",
+        )
         self.build = InfoMetricFamily("anomaly_build", "The version that is running.")
         self.up = GaugeMetricFamily(
             DATABASE_UP,
@@ -319,6 +331,9 @@ def _fill_counters(families: _Families, store: MetricStore, channels: Sequence[s
     _count(families.missed, _keyed(dict.fromkeys(JOBS, 0) | dict(totals.missed)))
     sent = dict.fromkeys(product(channels, OUTCOMES), 0) | dict(store.figures.notifications())
     _count(families.notifications, sent)
+    last = {"sent": families.last_sent, "failed": families.last_not_sent}
+    for (channel, outcome), when in sorted(store.figures.last_notifications().items()):
+        last[outcome].add_metric([channel], when.timestamp())
 
 
 def _fill_model(families: _Families, store: MetricStore, months: Sequence[RunRow]) -> None:

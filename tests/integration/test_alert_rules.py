@@ -71,8 +71,9 @@ PRECISION = "anomaly_flag_precision"
 REAL = 'anomaly_flags_judged{verdict="true"}'
 FALSE = 'anomaly_flags_judged{verdict="false_alarm"}'
 TRAINED = 'anomaly_model_trained_timestamp_seconds{model="network"}'
-SENT = 'anomaly_notifications_total{channel="mailto",outcome="sent"}'
-NOT_SENT = 'anomaly_notifications_total{channel="mailto",outcome="failed"}'
+SENT = 'anomaly_notification_last_success_timestamp_seconds{channel="mailto"}'
+NOT_SENT = 'anomaly_notification_last_failure_timestamp_seconds{channel="mailto"}'
+OUTCOMES = 'anomaly_notifications_total{channel="mailto",outcome="%s"}'
 
 CASES = [
     Case("AnomalyTargetAbsent", {}, {}, 10, present=False),
@@ -166,9 +167,23 @@ CASES = [
     ),
     Case(
         "AnomalyNotificationFailing",
-        {NOT_SENT: "0x5 3x200", SENT: always(9)},
-        {NOT_SENT: "0x5 3x200", SENT: "9x8 10x200"},
-        20,
+        {NOT_SENT: "_x5 360x200", SENT: always(300)},
+        # A retry a minute later is taken, and so are three more messages.
+        {
+            NOT_SENT: "_x5 360x200",
+            SENT: "300x6 420x200",
+            OUTCOMES % "failed": "0x5 1x200",
+            OUTCOMES % "sent": "5x6 6x1 9x200",
+        },
+        40,
+    ),
+    # It never worked and is tried on; one that was taken out of [notify] is not.
+    Case(
+        "AnomalyNotificationFailing",
+        {NOT_SENT: "0+43200x200"},
+        {NOT_SENT: always(0)},
+        3 * DAY,
+        "12h",
     ),
 ]
 

@@ -68,6 +68,8 @@ NAMES = (
     "anomaly_scheduler_leader",
     "anomaly_scheduler_lease_end_timestamp_seconds",
     "anomaly_notifications_total",
+    "anomaly_notification_last_success_timestamp_seconds",
+    "anomaly_notification_last_failure_timestamp_seconds",
     "anomaly_build_info",
     "anomaly_database_up",
 )
@@ -348,6 +350,20 @@ def test_counters_begin_at_zero(store):
     told = build_registry(store, lambda: True, lambda: RUN_AT, channels=("mailto",))
     labels = {"channel": "mailto", "outcome": "failed"}
     assert told.get_sample_value("anomaly_notifications_total", labels) == 0
+
+
+def test_it_is_told_when_messages_last_failed_and_were_taken(store):
+    success, failure = (
+        f"anomaly_notification_last_{end}_timestamp_seconds" for end in ("success", "failure")
+    )
+    for minutes, outcome in enumerate(("sent", "failed", "sent", "failed")):
+        when = RUN_AT + dt.timedelta(minutes=minutes)
+        store.notifications.record("soc", "test", outcome, "", when)
+    store.notifications.claim("soc", "digest", ["2026-03"], RUN_AT + dt.timedelta(minutes=9))
+    store.notifications.record("mailto", "test", "failed", "", RUN_AT)
+    assert value(store, success, channel="soc") == RUN_AT.timestamp() + 120
+    assert value(store, failure, channel="soc") == RUN_AT.timestamp() + 180
+    assert value(store, success, channel="mailto") is None
 
 
 def test_signs_of_life_failures_and_the_leader(store):
