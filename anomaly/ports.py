@@ -268,7 +268,7 @@ class DurationRow(Protocol):
     """How long one stage of one job took, over all runs that ended.
 
     counts: for each bound asked for, the stages that took no longer. count: all of them; seconds:
-    their sum. latest: the newest run that went through it, and latest_seconds how long it took then.
+    their sum. latest: the run that went through it and ended last; latest_seconds: how long it took then.
     """
 
     @property
@@ -634,7 +634,7 @@ class FigureReader(Protocol):
         ...
 
     def latest_ends(self) -> Mapping[tuple[str, str], EndedRow]:
-        """The newest run that ended, by job and outcome."""
+        """The run that ended last, by job and outcome."""
         ...
 
     def last_signs(self) -> Mapping[str, dt.datetime]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -25,7 +25,7 @@ class Durations:
     """How long one stage of one job took, over all runs that ended.
 
     counts: for each bound asked for, the stages that took no longer. count: all of them; seconds:
-    their sum. latest: the newest run that went through it, and latest_seconds how long it took then.
+    their sum. latest: the run that went through it and ended last; latest_seconds: how long it took then.
     """
 
     job: str
@@ -68,7 +68,6 @@ class Figures:
                 run_stages.c.stage,
                 sa.func.count(),
                 sa.func.sum(run_stages.c.seconds),
-                sa.func.max(runs.c.id),
                 *within,
             )
             .join(runs, runs.c.id == run_stages.c.run_id)
@@ -80,8 +79,7 @@ class Figures:
 
         def work(connection: Connection) -> list[Durations]:
             rows = connection.execute(query).all()
-            newest = {(run_id, stage) for _, stage, _, _, run_id, *_ in rows}
-            latest = {(row.run_id, row.stage): row for row in connection.execute(_latest(newest))}
+            latest = {(row.job, row.stage): row for row in connection.execute(_latest_stages())}
             return [
                 Durations(
                     job,
@@ -89,24 +87,20 @@ class Figures:
                     tuple(counts),
                     count,
                     seconds,
-                    Ended(run_id, latest[run_id, stage].finished_at),
-                    latest[run_id, stage].seconds,
+                    Ended(latest[job, stage].id, latest[job, stage].finished_at),
+                    latest[job, stage].seconds,
                 )
-                for job, stage, count, seconds, run_id, *counts in rows
+                for job, stage, count, seconds, *counts in rows
             ]
 
         return self._database.read(work)
 
     def latest_ends(self) -> dict[tuple[str, str], Ended]:
-        """The newest run that ended, by job and outcome."""
-        newest = (
-            sa.select(sa.func.max(runs.c.id))
-            .where(runs.c.outcome.is_not(None), runs.c.finished_at.is_not(None))
-            .group_by(runs.c.job, runs.c.outcome)
-        )
-        query = sa.select(runs.c.job, runs.c.outcome, runs.c.id, runs.c.finished_at)
-        query = query.where(runs.c.id.in_(newest))
-        rows = self._database.read(lambda c: c.execute(query).all())
+        """The run that ended last, by job and outcome."""
+        of = (runs.c.job, runs.c.outcome)
+        ended = sa.select(*of, runs.c.id, runs.c.finished_at, _from_last(*of))
+        ended = ended.where(runs.c.outcome.is_not(None), runs.c.finished_at.is_not(None))
+        rows = self._database.read(lambda c: c.execute(_first(ended)).all())
         return {(job, outcome): Ended(run_id, at) for job, outcome, run_id, at in rows}
 
     def last_signs(self) -> dict[str, dt.datetime]:
@@ -199,10 +193,23 @@ class Figures:
         return {channel: Undelivered(at, note) for channel, at, note in rows}
 
 
-def _latest(keys: set[tuple[int, str]]) -> sa.Select[tuple[int, str, float, dt.datetime]]:
-    """How long these stages of these runs took, and when the runs ended."""
-    return (
-        sa.select(run_stages.c.run_id, run_stages.c.stage, run_stages.c.seconds, runs.c.finished_at)
-        .join(runs, runs.c.id == run_stages.c.run_id)
-        .where(sa.tuple_(run_stages.c.run_id, run_stages.c.stage).in_(sorted(keys)))
-    )
+def _latest_stages() -> sa.Select[Any]:
+    """How long each stage of each job took in the run that ended last, and which it was."""
+    of = (runs.c.job, run_stages.c.stage)
+    ended = sa.select(*of, runs.c.id, runs.c.finished_at, run_stages.c.seconds, _from_last(*of))
+    ended = ended.join(run_stages, runs.c.id == run_stages.c.run_id)
+    return _first(ended.where(runs.c.outcome.is_not(None)))
+
+
+def _from_last(*of: sa.ColumnElement[Any]) -> sa.Label[int]:
+    """A run's place among those alike, from the one that ended last.
+
+    Its number does not say: the run that closes a month has that of the plan made as it began.
+    """
+    order = (runs.c.finished_at.desc(), runs.c.id.desc())
+    return sa.func.row_number().over(partition_by=of, order_by=order).label("place")
+
+
+def _first(ended: sa.Select[Any]) -> sa.Select[Any]:
+    placed = ended.subquery()
+    return sa.select(*placed.c[:-1]).where(placed.c.place == 1)

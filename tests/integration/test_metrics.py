@@ -398,6 +398,24 @@ def test_openmetrics_name_the_run(fresh):
     assert "run_id" not in scraped(fresh)
 
 
+def test_the_run_that_ended_last_is_told_by_when_it_ended(store):
+    """The run that closes a month takes the row that was planned as the month began."""
+    closing = RUN_AT + dt.timedelta(days=30)
+    store.ledger.plan("month", closing, MONTH)
+    for when, planned_for, seconds in ((RUN_AT, None, 3.0), (closing, closing, 400.0)):
+        run = store.ledger.start(
+            "month", MONTH, configuration="c", code_version="1", now=when, planned_for=planned_for
+        )
+        store.ledger.stage(run, "score", seconds)
+        store.ledger.finish(run, "failed", when, note="the database went away")
+    failed = value(store, "anomaly_run_last_failure_timestamp_seconds", job="month")
+    assert failed == closing.timestamp()
+    assert store.figures.latest_ends()["month", "failed"].run_id == run.id
+    (score,) = store.figures.durations([1.0])
+    assert (score.latest.run_id, score.latest.at) == (run.id, closing)
+    assert (score.latest_seconds, score.count, score.seconds) == (400.0, 2, 403.0)
+
+
 def test_a_file_is_written_in_one_step(fresh, tmp_path):
     publish_month(fresh)
     file = tmp_path / "textfiles" / "anomaly.prom"
