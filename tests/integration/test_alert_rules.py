@@ -138,6 +138,8 @@ CASES = [
     Case("AnomalyFlagRateJumped", rates(20, 25, 18, 90), rates(20, 25, 18, 50), 10),
     # Two months are no habit.
     Case("AnomalyFlagRateJumped", rates(20, 20, 20, 61), rates(20, 90), 10),
+    # Of thirty users one is flagged now and then: three times nothing is no measure.
+    Case("AnomalyFlagRateJumped", rates(0, 3, 3, 3, 33.3), rates(0, 33.3, 0, 0, 33.3), 10),
     Case("AnomalyFlagRateFellToZero", rates(20, 25, 18, 0), rates(0, 0, 0, 0), 10),
     Case(
         "AnomalyCalibrationOff",
