@@ -190,7 +190,9 @@ class _Families:
             unit="seconds",
         )
         self.flags = CounterMetricFamily(
-            "anomaly_flags", "Flags raised by runs that ended.", labels=["severity", "kind"]
+            "anomaly_flags",
+            "Flags raised by runs that ended, counted once for each run.",
+            labels=["severity", "kind"],
         )
         self.flag_rate = GaugeMetricFamily(
             "anomaly_flags_per_thousand_user_months",

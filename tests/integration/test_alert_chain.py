@@ -344,6 +344,16 @@ def test_every_panel_shows_something(sqlite_url, tmp_path, repository, prometheu
     assert {str(known.id) for known in services.store.ledger.runs(job="month")} <= numbers
 
 
+def test_what_each_run_counts_anew_is_not_called_new(repository):
+    """A flag that three nightly scorings raise is three in the counter."""
+    again = re.compile(r"anomaly_(flags|users_scored|rows_read)_total")
+    told = [panel for _, panel in panels(repository) if again.search(str(panel["targets"]))]
+    assert len(told) == 4
+    for panel in told:
+        assert "new" not in panel["title"].lower()
+        assert re.search(r"again|whole month", panel["description"]), panel["title"]
+
+
 def test_dashboards_are_whole(repository):
     """What Grafana asks of a dashboard's file; Grafana itself does not run here."""
     for file in (repository / "deploy" / "grafana").glob("*.json"):
