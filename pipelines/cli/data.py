@@ -28,13 +28,16 @@ def register(app: typer.Typer) -> None:
 
 def init(
     context: typer.Context,
+    out: Path | None = typer.Option(
+        None, "--out", help="Write to this file. Default: as --config says, else anomaly.toml."
+    ),
     force: bool = typer.Option(False, "--force", help="Replace a file that is there."),
 ) -> None:
     """Write an anomaly.toml with every setting, its default and its meaning."""
     from anomaly.settings import DEFAULT_CONFIG, template
 
     shell = shell_of(context)
-    path = shell.config or Path(DEFAULT_CONFIG)
+    path = out or shell.config or Path(DEFAULT_CONFIG)
     if path.exists() and not force:
         raise UsageError(f"{path}: is there already. Keep it, or replace it with --force.")
     output.whole_file(path, lambda file: file.write(template().encode()))

@@ -16,17 +16,20 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-import click
 import pandas as pd
 import pytest
+import typer
 import yaml
+from typer.core import TyperCommand, TyperGroup
 
 from anomaly.settings import Settings
 from anomaly.simulation import make_world
-from pipelines.cli.app import build
+from pipelines.cli.app import build, take_config
 
 ROOT = Path(__file__).parents[2]
 STORIES = ("your-database.md", "reading-a-flag.md", "migrating.md", "extending.md")
@@ -47,6 +50,8 @@ OTHERS = {
     "systemctl",
     "psql",
 }
+CHAINS = {"&&", "|"}
+MENTION = re.compile(r"`(anomaly [^`]+)`")
 FENCE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^ *```",
     re.MULTILINE | re.DOTALL,
@@ -64,9 +69,11 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
+        """Each by itself, also where several are joined in a line."""
         joined = self.text.replace("\\\n", " ")
         lines = [shlex.split(line, comments=True) for line in joined.splitlines()]
-        return [line for line in lines if line]
+        parts = (groupby(line, key=CHAINS.__contains__) for line in lines)
+        return [list(words) for one in parts for chain, words in one if not chain]
 
 
 def blocks_of(path: Path) -> list[Block]:
@@ -77,7 +84,8 @@ def blocks_of(path: Path) -> list[Block]:
     ]
 
 
-BLOCKS = [one for path in sorted((ROOT / "docs").rglob("*.md")) for one in blocks_of(path)]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+BLOCKS = [one for path in PAGES for one in blocks_of(path)]
 
 
 def named(blocks: list[Block]):
@@ -99,6 +107,18 @@ def run(folder: Path, arguments: list[str]) -> str:
     )  # fmt: skip
     assert done.returncode == 0, f"anomaly {arguments}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def command_of(arguments: list[str]) -> tuple[TyperCommand, list[str]]:
+    """The command that is called, and what is left for it."""
+    command = build()
+    _, rest = take_config(arguments)
+    while isinstance(command, TyperGroup) and rest and not rest[0].startswith("-"):
+        word, *rest = rest
+        found = command.get_command(typer.Context(command), word)
+        assert found is not None, f"there is no anomaly … {word}"
+        command = found
+    return command, rest
 
 
 @pytest.fixture(scope="module")
@@ -215,17 +235,21 @@ def test_a_command_is_one_of_the_products(block):
                 f"{name}: say why it is not run"
             )
             continue
-        command = build()
-        while isinstance(command, click.Group):
-            word = arguments.pop(0)
-            if word.startswith("-"):
-                break
-            found = command.get_command(click.Context(command), word)
-            assert found is not None, f"there is no anomaly … {word}"
-            command = found
-        else:
-            given = [word for word in arguments if not word.startswith("--config")]
-            command.make_context(command.name, given, resilient_parsing=True)
+        command, rest = command_of(arguments)
+        with suppress(typer.Exit):  # --help
+            command.make_context(command.name, rest)
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, ROOT / "README.md"], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_a_command_that_a_sentence_names_is_one_too(path):
+    for mention in MENTION.findall(FENCE.sub("", path.read_text())):
+        _, *arguments = shlex.split(mention)
+        command, rest = command_of(arguments)
+        known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        asked = {word.split("=")[0] for word in rest if word.startswith("--")}
+        assert asked <= known | {"--help"}, mention
 
 
 @pytest.mark.parametrize("block", named(of("toml")))

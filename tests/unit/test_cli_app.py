@@ -101,6 +101,9 @@ def test_init_writes_settings_and_keeps_those_there_are(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
     assert run(["init", "--config", "other.toml"]) == 0
     assert (tmp_path / "other.toml").exists()
+    assert run(["init", "--out", "another.toml"]) == 0
+    assert run(["init", "--out", "another.toml"]) == 2
+    assert (tmp_path / "another.toml").read_text() == (tmp_path / "anomaly.toml").read_text()
 
 
 def test_the_schema_goes_up_and_down(tmp_path, capsys):
