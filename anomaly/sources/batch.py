@@ -43,12 +43,14 @@ class Batch:
     table: the good ones, columns as in anomaly.rows.SCHEMA, none of them twice.
     joined: rows equal to an earlier one, which says the same.
     erased: rows of users who were erased, left out.
+    passed: columns of the file that were passed over.
     """
 
     table: pa.Table
     rejects: list[Reject]
     joined: int = 0
     erased: int = 0
+    passed: tuple[str, ...] = ()
 
     @property
     def read(self) -> int:
@@ -58,12 +60,16 @@ class Batch:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over all batches of a source, and the refusal of one that has too many bad rows."""
+    """Counts over all batches of a source, and the refusal of one that has too many bad rows.
+
+    passed: columns of its files that were passed over.
+    """
 
     read: int = 0
     joined: int = 0
     erased: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    passed: set[str] = field(default_factory=set)
     first: Reject | None = None
 
     @property
@@ -74,6 +80,7 @@ class Tally:
     def add(self, batch: Batch) -> None:
         """Count a batch."""
         self.erased += batch.erased
+        self.passed.update(batch.passed)
         self.count(batch.read, batch.rejects, batch.joined)
 
     def count(self, read: int, rejects: Sequence[Reject], joined: int) -> None:

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -19,7 +20,7 @@ from anomaly.rows import SCHEMA
 from anomaly.sources.batch import LONGEST_TEXT, Batch, Reject
 from anomaly.sources.cleaning import Raw, melted, repeated_column
 from anomaly.sources.layout import Layout, find_layout
-from anomaly.sources.parsing import CODES, SUBSTITUTE, parse_values, shown
+from anomaly.sources.parsing import CODES, GOOD, SUBSTITUTE, parse_values, shown, with_commas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -128,7 +129,7 @@ class _Reader:
         batch = self._cleaner.clean(
             self._raw(block, lambda place: self._row(first + int(filled[place])))
         )
-        return Batch(batch.table, self._take_waiting() + batch.rejects, batch.joined)
+        return replace(batch, rejects=self._take_waiting() + batch.rejects, passed=self._passed())
 
     def _raw(self, block: pa.RecordBatch, locate: Any) -> Raw:
         layout = self._layout
@@ -138,7 +139,7 @@ class _Reader:
             else repeated_column(layout.default_user, len(block))
         )
         if layout.wide:
-            metrics = self._metrics or self._number_columns(block)
+            metrics = self._metrics or self._number_columns(block, locate)
             self._metrics = metrics
             values = {name: block[name] for name in metrics}
             return melted(user, block[layout.observed_at], values, locate)
@@ -149,19 +150,44 @@ class _Reader:
         )
         return Raw(user, metric, block[layout.observed_at], block[layout.values[0]], locate)
 
-    def _number_columns(self, block: pa.RecordBatch) -> list[str]:
-        """The columns of a wide file that are metrics: mostly numbers where they hold anything."""
+    def _passed(self) -> tuple[str, ...]:
+        """The columns that nothing is read of."""
+        layout = self._layout
+        values = layout.values if self._metrics is None else self._metrics
+        read = {layout.user_id, layout.metric, layout.observed_at, *values}
+        return tuple(name for name in self._names if name not in read)
+
+    def _number_columns(self, block: pa.RecordBatch, locate: Any) -> list[str]:
+        """The columns of a wide file that are metrics: mostly numbers where they hold anything.
+
+        Raises: DataError if there is none, or one would be if its numbers had no commas.
+        """
         metrics = []
         for name in self._layout.values:
             reasons = parse_values(block[name])[1]
             if reasons is None or _mostly_numbers(reasons):
                 metrics.append(name)
+            else:
+                self._refuse_commas(name, block[name], reasons, locate)
         if not metrics:
             raise DataError(
                 f"{self._path.name}: no column of numbers among {', '.join(self._layout.values[:20])}. "
                 "Give metrics as columns of numbers, or name a value column."
             )
         return metrics
+
+    def _refuse_commas(
+        self, name: str, column: pa.Array, reasons: NDArray[np.int8], locate: Any
+    ) -> None:
+        commas = with_commas(column)
+        if not _mostly_numbers(np.where(commas, GOOD, reasons)):
+            return
+        first = int(np.flatnonzero(commas)[0])
+        raise DataError(
+            f"{locate(first)}, column {name}: {shown(column[first].as_py())!r} looks like a number with "
+            "a comma. Write numbers with a point and nothing between thousands (2.5, 1200), or leave "
+            "the column out."
+        )
 
     def _row(self, parsed: int) -> str:
         """The place of a row pyarrow handed over: malformed rows before it count too."""

@@ -85,8 +85,7 @@ class _Source:
 
     def layout(self, columns: Mapping[str, str] | None, metric: str | None) -> Layout:
         """Which columns mean what; of a wide file's, only numbers are metrics."""
-        schema = self.file.schema_arrow
-        present = [name for name in schema.names if not name.startswith(PANDAS_INDEX)]
+        schema, present = self.file.schema_arrow, self._present
         folders = [name for name in self.partitions if name not in present]
         found = find_layout(self.path.name, present + folders, columns, metric, user=self.path.stem)
         if not found.wide:
@@ -101,15 +100,22 @@ class _Source:
             )
         return replace(found, values=numbers)
 
+    @property
+    def _present(self) -> list[str]:
+        """The file's columns, without an index that pandas wrote beside them."""
+        names = self.file.schema_arrow.names
+        return [name for name in names if not name.startswith(PANDAS_INDEX)]
+
     def batches(self, layout: Layout, cleaner: Cleaner) -> Iterator[Batch]:
         read = [name for name in layout.columns if name not in self.partitions]
+        passed = tuple(name for name in self._present if name not in read)
         size = max(BATCH_ROWS // len(layout.values), 1)
         for first_row, groups in self._wanted_groups(layout, cleaner.checks):
             start = first_row
             for block in self.file.iter_batches(size, groups, columns=read):
                 raw = self._raw(block, start, layout, cleaner.checks)
                 start += len(block)
-                yield cleaner.clean(raw)
+                yield replace(cleaner.clean(raw), passed=passed)
 
     def _wanted_groups(self, layout: Layout, checks: Checks) -> Iterator[tuple[int, list[int]]]:
         """Runs of neighbouring row groups that may hold wanted rows, with their first row."""

@@ -39,6 +39,7 @@ _ZONED = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
 _ISO = r"^\d{4}-?\d{2}-?\d{2}(?:[T ]\d{2}(?::?\d{2}(?::?\d{2}(?:[.,]\d+)?)?)?\s*(?:[Zz]|[+-]\d{2}:?(?:\d{2})?)?)?$"
 _EPOCH = r"^\d{9,10}$|^\d{12,13}$|^\d{15,16}$|^\d{18,19}$"
 _NAN_WORDS = r"(?i)^[+-]?nan$"
+_COMMAS = r"^\s*[+-]?(?:\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:,\d{3})+(?:\.\d+)?)\s*$"
 # Numbers of so many digits are seconds, milliseconds, microseconds or nanoseconds since 1970.
 _EPOCH_UNITS = ((10**11, MICROSECONDS), (10**14, 1_000), (10**17, 1))
 
@@ -144,6 +145,12 @@ def parse_values(column: pa.Array) -> tuple[NDArray[np.float64], Reasons]:
         reasons[large & ~finite] = CODES["not_finite"]
         numbers = np.where(finite, numbers, 0.0)
     return numbers, reasons
+
+
+def with_commas(column: pa.Array) -> NDArray[np.bool_]:
+    """Which cells look like numbers written with commas, for decimals or between thousands."""
+    found = pc.match_substring_regex(_as_text(column), _COMMAS).fill_null(False)
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def first_reason(*reasons: Reasons) -> Reasons:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from anomaly.exceptions import UsageError
 from anomaly.months import zone
 from anomaly.rows import LONGEST_NAME
-from anomaly.sources.records import Cell, read_records
+from anomaly.sources.records import Cell, columns_of, read_records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +38,9 @@ class Person:
 def read_users(path: Path) -> list[Person]:
     """Read a CSV or Parquet file of users, one a row; only the column user_id is required.
 
-    Columns other than the fields of Person are passed over.
+    Columns other than the fields of Person are passed over: see `passed_over`.
     Raises: SourceError if it cannot be opened; DataError naming row, column and remedy if a cell
-        cannot be read, or a user has two rows that differ.
+        cannot be read, a last day lies before the first, or a user has two rows that differ.
     """
     people: dict[str, Person] = {}
     for cells in read_records(path, required=("user_id",)):
@@ -53,9 +53,19 @@ def read_users(path: Path) -> list[Person]:
             _day(cells.get("active_from")),
             _day(cells.get("active_to")),
         )
+        if person.active_from and person.active_to and person.active_from > person.active_to:
+            raise cells["active_from"].refused(
+                f"is after active_to, {person.active_to}. Mend the row."
+            )
         if people.setdefault(person.user_id, person) != person:
             raise cells["user_id"].refused("has an earlier row that differs. Leave one out.")
     return list(people.values())
+
+
+def passed_over(path: Path) -> list[str]:
+    """The columns of such a file that say nothing which is known here. Raises: as `read_users`."""
+    known = {field.name for field in fields(Person)}
+    return [name for name in columns_of(path) if name not in known]
 
 
 def _user_id(cell: Cell) -> str:

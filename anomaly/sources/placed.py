@@ -65,7 +65,7 @@ class Whole:
 @dataclass(frozen=True, slots=True)
 class Looked:
     """Rows looked over: good ones, those set aside, those that repeat another; the newest time so far
-    in this file, aware UTC. whole: with its last rows, the file.
+    in this file, aware UTC. whole: with its last rows, the file. passed: columns passed over, then too.
     """
 
     rows: int
@@ -73,6 +73,7 @@ class Looked:
     joined: int
     newest: dt.datetime | None
     whole: Whole | None = None
+    passed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,15 @@ class Placed:
             if self._kept(file) is not None:
                 continue
             seen, inspecting = _Seen(), Inspecting(self._checks)
+            passed: frozenset[str] = frozenset()
             for batch in self._batches(file, inspecting):
                 seen.add(batch.table)
+                passed |= set(batch.passed)
             if inspecting.faultless:
-                yield Looked(seen.rows, [], 0, seen.newest, _whole(file, seen))
+                yield Looked(seen.rows, [], 0, seen.newest, _whole(file, seen), passed)
             else:
                 seen = yield from self._sifted(file, max_rejected)
-                yield Looked(0, [], 0, seen.newest, _whole(file, seen))
+                yield Looked(0, [], 0, seen.newest, _whole(file, seen), passed)
             self._keep(file, seen, clean=inspecting.faultless)
 
     def _sifted(self, file: Path, max_rejected: float) -> Generator[Looked, None, _Seen]:

@@ -70,6 +70,11 @@ def read_records(path: Path, required: Sequence[str]) -> Iterator[dict[str, Cell
         }
 
 
+def columns_of(path: Path) -> list[str]:
+    """The names of a file's columns. Raises: as `read_records`."""
+    return _table(path)[0]
+
+
 def read_bytes(path: Path) -> bytes:
     """All of a small file. Raises: SourceError if it cannot be opened; DataError if it is empty."""
     try:

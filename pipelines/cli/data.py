@@ -126,6 +126,7 @@ def import_files(
 ) -> None:
     """Observations from files into the database; equal rows change nothing, later values win."""
     from anomaly.sources.layout import parse_columns
+    from anomaly.sources.people import passed_over
     from pipelines.figures import handed_on
     from pipelines.jobs.ingest import ingest_file
     from pipelines.jobs.people import import_calendar, import_users
@@ -148,9 +149,11 @@ def import_files(
                 + (f", {tally.rejected} set aside ({rejected})" if tally.rejected else "")
                 + (f"; late rows of {counted(len(done.late), 'user')}" if done.late else "")
                 + (f", {tally.erased} of erased users left out" if tally.erased else "")
+                + output.passed_over(tally.passed)
             )
     if users is not None:
-        shell.say(f"{users.name}: {import_users(services, users)} users")
+        said = f"{users.name}: {import_users(services, users)} users"
+        shell.say(said + output.passed_over(passed_over(users)))
     if calendar is not None:
         entered = import_calendar(services, calendar, shell.person)
         tell(shell, services, calendar.name, entered, rejudge=rejudge)

@@ -64,4 +64,5 @@ def detect(
         f"{file.name}: {found.rows} rows read"
         + (f", set aside {rejected}" if rejected else "")
         + f"; {len(found.flags)} flags"
+        + output.passed_over(found.passed)
     )

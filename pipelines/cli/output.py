@@ -189,6 +189,12 @@ def show_flag_table(shell: Shell, title: str, table: pa.Table, limit: int) -> No
     show_flags(shell, title + more, shown)
 
 
+def passed_over(columns: Iterable[str]) -> str:
+    """The end of a sentence that names a file's columns of which nothing was read."""
+    names = ", ".join(sorted(columns))
+    return f"; columns passed over: {names}" if names else ""
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,12 +62,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Flags and scores as tables (FLAG_COLUMNS, SCORE_COLUMNS), and what was read."""
+    """Flags and scores as tables (FLAG_COLUMNS, SCORE_COLUMNS), and what was read, and passed over."""
 
     flags: pa.Table
     scores: pa.Table
     rows: int
     rejected: Mapping[str, int]
+    passed: Collection[str]
 
 
 def detect_file(request: Request, settings: Settings, progress: Progress) -> Found:
@@ -93,6 +94,7 @@ def detect_file(request: Request, settings: Settings, progress: Progress) -> Fou
         pa.Table.from_pandas(found.scores, SCORES, preserve_index=False),
         tally.read,
         dict(tally.reasons),
+        tally.passed,
     )
 
 

@@ -196,13 +196,22 @@ def look_over(
                 keep_rejects(services, done, looked.rejects)
                 read = looked.rows + len(looked.rejects) + looked.joined
                 done.tally.count(read, looked.rejects, looked.joined)
+                done.tally.passed |= looked.passed
                 done.see(looked.newest)
                 if looked.whole is not None:
                     whole = looked.whole
                     done.late |= note_people(services, whole.people, whole.arrived, known)
                 advance(read)
         counts.rows = done.tally.read
+        say_passed(done)
     return done
+
+
+def say_passed(done: Ingested) -> None:
+    """Name the columns of files that were passed over: whoever misses a metric looks for it here."""
+    if done.tally.passed:
+        columns = sorted(done.tally.passed)
+        structlog.get_logger().info("columns_passed_over", source=done.source, columns=columns)
 
 
 def _never_empty(batches: Iterable[Batch], path: Path) -> Iterator[Batch]:
@@ -256,6 +265,7 @@ def ingest(
                 clean.add(table)
             counts.rows = done.tally.read
             counts.skipped = dict(done.tally.reasons)
+        say_passed(done)
         done.tally.refuse_beyond(services.settings.source.max_rejected, source)
         with staged(services, run, "write") as counts:
             keep_names(services, door)

@@ -490,6 +490,17 @@ def test_users_and_calendars_are_imported(database, capsys):
     assert database.store.users.read()[0].timezone == "Europe/Berlin"
 
 
+def test_an_import_names_the_columns_it_passed_over(database, capsys):
+    Path("wide.csv").write_text("user_id,observed_at,mails,place\nu1,2026-01-01,3,Bonn\n")
+    Path("users.csv").write_text("user_id,tz\nu1,UTC\n")
+    text = out_of(capsys, "import", "wide.csv", "--users", "users.csv")
+    assert (
+        "wide.csv: 1 rows read, 1 new, 0 corrected, 0 known already; columns passed over: place"
+        in text
+    )
+    assert "users.csv: 1 users; columns passed over: tz" in text
+
+
 def test_a_file_without_rows_is_refused(database, capsys):
     Path("a.csv").write_text("user_id,metric,observed_at,value\n")
     assert run(["import", "a.csv"]) == 4

@@ -344,6 +344,31 @@ def test_a_wide_file_has_a_metric_in_each_column_of_numbers(written):
     assert rejects == [("oct.csv row 3", "unreadable_value")]
 
 
+def test_columns_of_which_nothing_is_read_are_named(written):
+    def passed(content):
+        (batch,) = read_file(written(content))
+        return batch.passed
+
+    wide = "user_id,observed_at,mails,place\nu,2026-01-01,3,Bonn\n"
+    assert passed(wide) == ("place",)
+    assert passed(HEADER.replace("value", "value,mails") + GOOD.replace(",1", ",1,7")) == ("mails",)
+    assert passed(HEADER + GOOD) == ()
+
+
+@pytest.mark.parametrize("word", ["2,5", " -0,25", "1,234", "1,234,567.5", "1.234,5"])
+def test_a_column_of_numbers_with_commas_is_refused(written, word):
+    rows = f'u,2026-01-02,2,""\nu,2026-01-03,2,"{word}"\nu,2026-01-04,2,"1,5"\nu,2026-01-05,2,3\n'
+    told = rf"oct.csv row 3, column mails: '{word}' looks like a number with a comma.*point"
+    with pytest.raises(DataError, match=told):
+        read(written("user_id,observed_at,logons,mails\n" + rows))
+
+
+@pytest.mark.parametrize("word", ["a,b", "2026-01-01", "52.1, 13.4", "10.0.0.1"])
+def test_other_columns_of_text_are_passed_over(written, word):
+    (batch,) = read_file(written(f'observed_at,mails,text\n2026-01-01,2,"{word}"\n'))
+    assert batch.passed == ("text",)
+
+
 def test_ten_thousand_metrics(written):
     names = [f"m{place}" for place in range(10_000)]
     content = f"observed_at,{','.join(names)}\n2026-01-01,{','.join(['1'] * 10_000)}\n"

@@ -196,6 +196,7 @@ def test_a_plain_series_and_a_wide_table(tmp_path):
         ("load", 0.5),
     ]
     assert rejects == []
+    assert {batch.passed for batch in read_file(tmp_path / "wide.parquet")} == {("host",)}
 
 
 def test_a_wide_table_without_numbers_is_refused(tmp_path):

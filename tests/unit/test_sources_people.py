@@ -7,7 +7,7 @@ import pytest
 
 from anomaly.exceptions import DataError, SourceError
 from anomaly.sources.calendars import CalendarEntry, read_calendar
-from anomaly.sources.people import Person, read_users
+from anomaly.sources.people import Person, passed_over, read_users
 
 
 @pytest.fixture
@@ -68,6 +68,20 @@ def test_a_cell_that_cannot_be_read_is_named(written, line, message):
         line = ",UTC,,"
     with pytest.raises(DataError, match=f"people.csv {message}"):
         read_users(written(f"user_id,timezone,country,active_to\n{line}\n"))
+
+
+def test_nobody_leaves_before_coming(written):
+    content = (
+        "user_id,active_from,active_to\nada,2026-02-01,2026-02-01\nbob,2026-03-01,2026-02-01\n"
+    )
+    with pytest.raises(
+        DataError, match="people.csv row 3, column active_from: '2026-03-01' is after"
+    ):
+        read_users(written(content))
+
+
+def test_columns_that_say_nothing_of_users_are_named(written):
+    assert passed_over(written("user_id,tz,role\nada,UTC,a\n")) == ["tz"]
 
 
 def test_equal_users_are_one_and_contradicting_ones_refused(written):

@@ -70,6 +70,14 @@ def told(files: Placed, *span) -> list[object]:
     ]
 
 
+@pytest.mark.parametrize("how", [None, "nobody"])
+def test_columns_passed_over_are_named_when_a_file_is_looked_over(tmp_path, how):
+    table = in_order() if how is None else with_bad(in_order(), how)
+    files, _ = placed(tmp_path, table.append_column("site", pa.array(["a"] * len(table))))
+    files.forget()
+    assert [one.passed for one in files.look_over(0.5)][-1] == {"site"}
+
+
 def with_bad(table: pa.Table, how: str) -> pa.Table:
     """The table with one more row, a bad one, in its middle."""
     row = {**table.slice(70, 1).to_pylist()[0], **BAD[how]}
