@@ -120,8 +120,9 @@ def _flags(table: pa.Table) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     from anomaly.formats import finite
+    from anomaly.records import FLAG_COLUMNS
 
-    if "flag_id" not in table.column_names:
+    if not set(FLAG_COLUMNS) <= set(table.column_names):
         raise UsageError("ocsf, ecs and alertmanager are for flags. Write csv, json or parquet.")
     flags: list[dict[str, Any]] = pa.table(
         [finite(one) for one in table.columns], names=table.column_names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+from dataclasses import fields
 
 import pyarrow as pa
 import pytest
@@ -12,8 +13,11 @@ import pytest
 from anomaly.exceptions import UsageError
 from anomaly.handover import alert, ecs, ocsf
 from anomaly.records import SEVERITIES
+from anomaly.store import ChangeRow
+from pipelines.cli.feedback import COLUMNS as SUPPRESSIONS
 from pipelines.cli.output import Format, writer
 
+USERS = ["rank", "user_id", "score", "flags"]
 FLAG = {
     "flag_id": "b2cac3de", "user_id": "u07", "severity": "high", "score": 2.5, "p_value": 1e-7,
     "start": dt.datetime(2026, 3, 12, 1, tzinfo=dt.UTC),
@@ -62,6 +66,8 @@ def test_what_is_not_finite_is_left_out():
     assert line["unmapped"]["upper"] is None
 
 
-def test_tables_of_something_else_are_refused():
+@pytest.mark.parametrize("form", [Format.ocsf, Format.ecs, Format.alertmanager])
+@pytest.mark.parametrize("columns", [USERS, SUPPRESSIONS, [one.name for one in fields(ChangeRow)]])
+def test_tables_of_something_else_are_refused(form, columns):
     with pytest.raises(UsageError, match="are for flags"):
-        writer(Format.ecs)(pa.table({"user_id": ["u07"]}), io.BytesIO())
+        writer(form)(pa.table({name: ["u07"] for name in columns}), io.BytesIO())
