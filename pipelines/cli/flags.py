@@ -34,7 +34,7 @@ ASSIGNEE = typer.Option(None, "--assignee", help="Only flags that this person lo
 SUPPRESSED = typer.Option(
     None, "--suppressed/--no-suppressed", help="Only those quieted by a suppression; without them."
 )
-LIMIT = typer.Option(None, "--limit", min=1, help="At most so many, the highest scores.")
+LIMIT = typer.Option(None, "--limit", min=1, help="At most so many, the first by --sort.")
 SORT = typer.Option(
     "-score",
     "--sort",
@@ -108,7 +108,9 @@ def export(
     label: str | None = LABEL,
     assignee: str | None = ASSIGNEE,
     suppressed: bool | None = SUPPRESSED,
-    limit: int | None = LIMIT,
+    limit: int | None = typer.Option(
+        None, "--limit", min=1, help="At most so many, the highest scores."
+    ),
     form: Format = typer.Option(
         Format.csv, "--format", help="csv, json, parquet; ocsf, ecs, alertmanager."
     ),

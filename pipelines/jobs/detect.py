@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from anomaly.exceptions import DataError
+from anomaly.exceptions import DataError, SourceError
 from anomaly.records import FLAG_COLUMNS
 from anomaly.settings import Settings, with_values
 from anomaly.sources.batch import Tally
@@ -134,10 +134,13 @@ def read(request: Request, settings: Settings, progress: Progress) -> tuple[pa.T
 def read_model(folder: Path) -> Model:
     """A model kept by --save-model; its files are verified.
 
-    Raises: ModelError if there is none or it fails its checks.
+    Raises: SourceError if there is none; ModelError if it fails its checks.
     """
     from anomaly.engine import Model
 
+    if not (folder / MODEL).is_dir():
+        why = "it holds no model" if folder.is_dir() else "there is no such folder"
+        raise SourceError(f"--model {folder}: {why}. Name the folder given to --save-model.")
     return Model.from_files(Artefacts(folder).read(MODEL))
 
 

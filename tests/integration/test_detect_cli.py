@@ -87,6 +87,14 @@ def test_a_kept_model_scores_the_same_without_learning(found, flags, folder):
     assert [record["score"] for record in again] == flags.score.tolist()
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("nowhere", "there is no such folder"), (".", "it holds no model")]
+)
+def test_a_folder_without_a_model_is_refused(folder, tmp_path, name, why):
+    done = anomaly("detect", folder / "obs.csv", "--model", name, folder=tmp_path, code=3)
+    assert f"error: --model {name}: {why}. Name the folder" in done.stderr
+
+
 def test_a_kept_model_that_was_changed_is_refused(found, folder, tmp_path):
     (tmp_path / "kept" / "model").mkdir(parents=True)
     for file in (folder / "kept" / "model").iterdir():
