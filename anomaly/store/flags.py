@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from anomaly.store.database import Database
 
 EVERYTHING = FlagFilter()
+BEGINNING = re.compile(r"[0-9a-f]{6,}")  # of an id
 FIELDS = tuple(field.name for field in fields(Flag))
 
 
@@ -57,6 +59,23 @@ class Flags:
         Raises: UsageError if there is none of this id, and what became of it.
         """
         return _flag_row(self._database.read(lambda c: visible(c, flag_id)))
+
+    def named(self, beginning: str) -> str:
+        """The id of the one visible flag that begins so, by six digits or more; where none does, it as it is.
+
+        Raises: UsageError if several do, naming them.
+        """
+        if BEGINNING.fullmatch(beginning) is None:
+            return beginning
+        flag_id = flags_current.c.flag_id
+        query = sa.select(flag_id).where(flag_id.startswith(beginning)).order_by(flag_id)
+        found = self._database.read(lambda c: c.execute(query).scalars().all())
+        if len(found) > 1:
+            listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+            raise UsageError(
+                f"flag {beginning!r}: {len(found)} begin so: {listed}. Give more of it."
+            )
+        return found[0] if found else beginning
 
     def of_run(self, run_id: int) -> list[Flag]:
         """The flags that a run published, superseded since or not, by score."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from anomaly.exceptions import SourceError, UsageError
+from anomaly.exceptions import ConflictError, SourceError, UsageError
 from pipelines.cli import output
 from pipelines.cli.arguments import instant_of
 from pipelines.cli.output import Format
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anomaly.feedback import Label
     from anomaly.store import Consequence, SuppressionRow
 
+FLAG_ID = "As flags list gives it, or its first six digits or more."
 AUTHOR = typer.Option(None, "--author", help="Who says so. Default: you.")
 COLUMNS = (
     "id", "whom", "metric", "kind", "direction", "asks", "start", "end", "quiets", "author",
@@ -41,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def label(
     context: typer.Context,
-    flag_id: str | None = typer.Argument(None, help="As flags list gives it."),
+    flag_id: str | None = typer.Argument(None, help=FLAG_ID),
     verdict: str | None = typer.Argument(None, help="true, false-alarm, expected or new-normal."),
     file: Path | None = typer.Option(
         None, "--from", help="CSV with flag_id, verdict and, if wanted, note, author, scope, until."
@@ -72,12 +73,17 @@ def label(
     elif flag_id is None or verdict is None:
         raise UsageError("label: name a flag and a verdict, or --from FILE. See: flags list")
     else:
+        flag_id = services.store.flags.named(flag_id)
         standing = services.store.flags.get(flag_id).label if replace else None
         ends = instant_of("--until", until, services.timezone)
         labels = [Label(flag_id, verdict_of(verdict), who, note, scope, ends, standing)]
     given = services.settings.feedback
     terms = Terms(given.margin, parse_duration(given.keep))
-    done = services.store.feedback.label(labels, terms, services.clock())
+    try:
+        done = services.store.feedback.label(labels, terms, services.clock())
+    except ConflictError as error:
+        how = "with --replace" if file is None else "in a column replacing"
+        raise ConflictError(f"{error} Say so {how}.") from error
     for one in done if len(done) == 1 else ():
         shell.say(_told(one))
     if len(done) > 1:
@@ -90,7 +96,7 @@ def label(
 
 def note(
     context: typer.Context,
-    flag_id: str = typer.Argument(help="As flags list gives it."),
+    flag_id: str = typer.Argument(help=FLAG_ID),
     text: str = typer.Argument("", help="A comment."),
     status: str | None = typer.Option(None, "--status", help="open, acknowledged or closed."),
     assign: str | None = typer.Option(None, "--assign", help="Who looks at it; '' for nobody."),
@@ -101,6 +107,7 @@ def note(
 
     shell = shell_of(context)
     services = shell.services()
+    flag_id = services.store.flags.named(flag_id)
     remark = Remark(flag_id, author or shell.person, text, status, assign)
     services.store.feedback.remark(remark, services.clock())
     row = services.store.flags.get(flag_id)

@@ -125,14 +125,13 @@ def export(
     output.write(shell_of(context).services().store.flags.arrow(filters), form, out)
 
 
-def show(
-    context: typer.Context, flag_id: str = typer.Argument(help="As flags list gives it.")
-) -> None:
+def show(context: typer.Context, flag_id: str = typer.Argument(help=feedback.FLAG_ID)) -> None:
     """Everything about one flag."""
     from dataclasses import asdict
 
     shell = shell_of(context)
     store = shell.services().store
+    flag_id = store.flags.named(flag_id)
     row = store.flags.get(flag_id)
     facts = {
         **asdict(row.flag),

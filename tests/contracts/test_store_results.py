@@ -9,7 +9,7 @@ import pyarrow.csv
 import pytest
 import sqlalchemy as sa
 
-from anomaly.exceptions import BusyError, DataError
+from anomaly.exceptions import BusyError, DataError, UsageError
 from anomaly.feedback import Label, Terms
 from anomaly.records import FLAG_COLUMNS, Band
 from anomaly.store import EXPORT_COLUMNS, FlagFilter
@@ -39,6 +39,20 @@ def test_flags_come_back_as_they_went_by_score_then_id(store):
     assert {(row.month, row.run_id, row.run_state, row.model_version) for row in rows} == {
         ("2026-03", run.id, "complete", "m1")
     }
+
+
+def test_a_flag_is_named_by_its_first_six_digits_or_more(store):
+    ids = ["3f2a9c0123456789", "3f2a9c0abcdef012", "77b01e0000000000"]
+    run = started(store)
+    shown = [replace(FLAG, flag_id=one) for one in ids]
+    store.publish(run, 0, "2026-03", shown, [USER_MONTH], {}, None, now=NOW)
+    store.ledger.finish(run, "complete", NOW)
+    named = store.flags.named
+    assert [named(one) for one in ids] == ids
+    assert [named("77b01e"), named("3f2a9c01")] == [ids[2], ids[0]]
+    assert [named("77b01"), named("123456"), named("77b01_")] == ["77b01", "123456", "77b01_"]
+    with pytest.raises(UsageError, match=f"flag '3f2a9c0': 2 begin so: {ids[0]}, {ids[1]}. Give"):
+        named("3f2a9c0")
 
 
 def test_nothing_is_seen_before_the_run_ends(store):

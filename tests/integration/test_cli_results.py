@@ -89,12 +89,13 @@ def test_export_writes_to_standard_output(scored, capfdbinary):
 
 def test_a_flag_is_shown_labelled_and_remarked_on(scored, capsys):
     flag_id = scored.store.flags.select()[0].flag.flag_id
-    text = out_of(capsys, "flags", "show", flag_id)
+    text = out_of(capsys, "flags", "show", flag_id[:6])
     assert "all_percentile" in text
+    assert run(["flags", "show", flag_id[:5]]) == 2
     assert "open" in text
-    out_of(capsys, "flags", "note", flag_id, "asked", "--assign", "bob", "--author", "me")
+    out_of(capsys, "flags", "note", flag_id[:6], "asked", "--assign", "bob", "--author", "me")
     assert flag_id in out_of(capsys, "flags", "list", "--assignee", "bob")
-    out_of(capsys, "flags", "label", flag_id, "true", "--note", "it was", "--author", "me")
+    out_of(capsys, "flags", "label", flag_id[:8], "true", "--note", "it was", "--author", "me")
     row = scored.store.flags.get(flag_id)
     assert (row.status, row.label) == ("closed", "true")
     assert "it was" in out_of(capsys, "flags", "show", flag_id)
@@ -102,7 +103,9 @@ def test_a_flag_is_shown_labelled_and_remarked_on(scored, capsys):
     assert "Did you mean true?" in capsys.readouterr().err
     assert run(["flags", "show", "nonsense"]) == 2
     assert run(["flags", "label", flag_id, "expected"]) == 2
-    assert "me said true" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "me said true" in error
+    assert "it replaces true; both stay in the flag's history. Say so with --replace." in error
     text = out_of(
         capsys, "flags", "label", flag_id, "false-alarm", "--replace", "--until", "2027-01-31"
     )
@@ -119,6 +122,9 @@ def test_labels_come_from_a_file_all_or_none(scored, capsys):
     text = out_of(capsys, "flags", "label", "--from", "labels.csv", "--author", "me")
     assert "2 flags labelled: 1 true, 1 false alarm" in text
     assert [row.label for row in scored.store.flags.select()] == ["true", "false_alarm"]
+    Path("labels.csv").write_text(f"flag_id,verdict\n{first},expected\n")
+    assert run(["flags", "label", "--from", "labels.csv"]) == 2
+    assert "Say so in a column replacing." in capsys.readouterr().err
 
 
 def test_suppressions_are_added_listed_and_revoked(scored, capsys):
