@@ -14,6 +14,8 @@ from pipelines.cli.output import Format
 from pipelines.cli.shell import Shell, shell_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anomaly.store import EventEntry
     from pipelines.jobs.events import Entered
     from pipelines.services import Services
@@ -119,13 +121,18 @@ def withdraw(
 def tell(shell: Shell, services: Services, source: str, entered: Entered, *, rejudge: bool) -> None:
     """Say what became of events, and of the closed months they touch."""
     shell.say(f"{source}: {counted(len(entered.rows), 'event')}, {len(entered.new)} new")
-    if entered.nobody:
-        listed = ", ".join(entered.nobody[:5]) + (", ..." if len(entered.nobody) > 5 else "")
-        shell.note(
-            f"{source}: nothing is known yet of {listed}; such events count once there are rows. If a "
-            "name is misspelt, withdraw them: anomaly events list"
-        )
+    tell_unknown(shell, source, entered.nobody, "withdraw them: anomaly events list")
     tell_rejudged(shell, services, rejudge=rejudge)
+
+
+def tell_unknown(shell: Shell, source: str, names: Sequence[str], undo: str) -> None:
+    """Warn of names of which nothing is known: they may be misspelt."""
+    if names:
+        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        shell.note(
+            f"{source}: nothing is known yet of {listed}; it counts once there are rows. If a name is "
+            f"misspelt, {undo}"
+        )
 
 
 def tell_rejudged(shell: Shell, services: Services, *, rejudge: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 from anomaly.exceptions import ConflictError, SourceError, UsageError
 from pipelines.cli import output
 from pipelines.cli.arguments import instant_of
+from pipelines.cli.events import tell_unknown
 from pipelines.cli.output import Format
 from pipelines.cli.shell import shell_of
 
@@ -161,6 +162,7 @@ def add(
     import datetime as dt
 
     from anomaly.feedback import Suppression
+    from pipelines.jobs.events import unknown_to
 
     if not (user or cohort or metric or kind or least_score or least_effect):
         raise UsageError(
@@ -172,9 +174,15 @@ def add(
     begins = instant_of("--from", since, services.timezone) or dt.datetime.min.replace(
         year=1970, tzinfo=dt.UTC
     )
+    ends = instant_of("--until", until, services.timezone)
+    if since is None and ends is not None and ends <= services.clock():
+        raise UsageError(
+            f"--until {until} lies in the past, so nothing to come would be quieted. Give a later day, or "
+            "--from too for flags of a time that is over."
+        )
     suppression = Suppression(
         start=begins,
-        end=instant_of("--until", until, services.timezone),
+        end=ends,
         reason=reason,
         author=author or shell.person,
         user_id=user,
@@ -190,6 +198,8 @@ def add(
         f"suppression {number}: {suppression.asks}; quiets {quieted} flags now. "
         f"Undo: anomaly suppressions revoke {number}"
     )
+    undo = f"revoke it: anomaly suppressions revoke {number}"
+    tell_unknown(shell, "suppressions add", unknown_to(services, suppression), undo)
 
 
 def revoke(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from anomaly.months import month_of, months_between
@@ -18,6 +18,7 @@ from pipelines.jobs.reading import People, peering_of, people_before
 from pipelines.jobs.reopen import take_in
 
 if TYPE_CHECKING:
+    from anomaly.feedback import Suppression
     from anomaly.store import EventEntry, EventRow
     from pipelines.jobs.books import Outcome
     from pipelines.services import Services
@@ -110,9 +111,19 @@ def note(services: Services, events: Sequence[EventRow]) -> None:
             services.store.late.note(str(month), users, services.clock())
 
 
-def concerned(services: Services, event: EventRow, people: People) -> list[str]:
-    """Whom of these people an event may concern: of a peer group, all who were put into it or were found
-    to live like it in any month.
+def unknown_to(services: Services, one: Suppression) -> list[str]:
+    """What a suppression names of which nothing is known yet: its user, its peer group, its metric."""
+    people = people_before(services, FAR)
+    named = [replace(one, cohort=None)] if one.user_id is not None else []
+    named += [replace(one, user_id=None)] if one.cohort is not None else []
+    nobody = [each.whom for each in named if not concerned(services, each, people)]
+    strange = one.metric is not None and one.metric not in services.store.observations.metrics()
+    return nobody + ([f"metric {one.metric}"] if strange else [])
+
+
+def concerned(services: Services, event: EventRow | Suppression, people: People) -> list[str]:
+    """Whom of these people an event or a suppression may concern: of a peer group, all who were put into
+    it or were found to live like it in any month.
     """
     if event.user_id is not None:
         return [event.user_id] if event.user_id in people.first_seen else []

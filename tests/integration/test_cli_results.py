@@ -127,6 +127,25 @@ def test_labels_come_from_a_file_all_or_none(scored, capsys):
     assert "Say so in a column replacing." in capsys.readouterr().err
 
 
+def test_a_suppression_of_what_is_not_known_is_warned_of(scored, capsys):
+    asked = ["suppressions", "add", "--reason", "quiet"]
+    given = ["--user", "nobody", "--cohort", "nowhere", "--metric", "nothing"]
+    assert run([*asked, *given]) == 0
+    told = capsys.readouterr().err
+    assert "nothing is known yet of user nobody, members of nowhere, metric nothing; " in told
+    assert "If a name is misspelt, revoke it: anomaly suppressions revoke 1" in told
+    group = next(iter(scored.store.flags.cohorts("2026-03")))
+    assert run([*asked, "--user", "u2", "--cohort", group, "--metric", "files"]) == 0
+    assert "nothing is known" not in capsys.readouterr().err
+
+
+def test_a_suppression_that_is_over_is_refused_unless_it_is_of_a_time_that_is(scored, capsys):
+    asked = ["suppressions", "add", "--user", "u2", "--reason", "moved", "--until", "2026-04-01"]
+    assert run(asked) == 2
+    assert "--until 2026-04-01 lies in the past" in capsys.readouterr().err
+    assert "quiets 1 flags now" in out_of(capsys, *asked, "--from", "2026-03-01")
+
+
 def test_suppressions_are_added_listed_and_revoked(scored, capsys):
     assert run(["suppressions", "add", "--reason", "all"]) == 2
     assert "would silence everything" in capsys.readouterr().err
