@@ -17,6 +17,7 @@ from anomaly.months import zone
 from anomaly.ports import PUBLISHED, UNKNOWN
 from anomaly.records import FLAG_COLUMNS, SEVERITIES, Band, Flag, UserMonth
 from anomaly.web import words
+from anomaly.wording import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -429,7 +430,7 @@ def series_record(band: Band) -> dict[str, list[Any] | None]:
 def _comparison(name: str, percentile: float, whom: str) -> Comparison:
     if not math.isfinite(percentile):
         return Comparison(name, None, f"Nothing to compare with: {whom}.")
-    return Comparison(name, percentile, f"More unusual than {words.percent(percentile)} of {whom}.")
+    return Comparison(name, percentile, f"More unusual than {percent(percentile)} of {whom}.")
 
 
 def _wall(time: int, offset: dt.timedelta) -> str:

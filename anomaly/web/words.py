@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from anomaly.months import Month, zone
+from anomaly.wording import percent, score, share  # noqa: F401  (templates find them here)
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -100,23 +101,6 @@ def memory(size: int) -> str:
     return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:,.0f} MiB"
 
 
-def score(value: float) -> str:
-    """A score to two decimals; 0.999 stays below the boundary at 1.00."""
-    return f"{_down(value, 100):.2f}"
-
-
-def percent(percentile: float) -> str:
-    """A percentile, never rounded up to a certainty: 99.96 is '99.9 %'."""
-    if not math.isfinite(percentile):
-        return "unknown"
-    return f"{_down(percentile, 10):g} %"
-
-
-def share(value: float | None) -> str:
-    """A share of one as a percentage, never rounded up to a certainty."""
-    return "unknown" if value is None else percent(100 * value)
-
-
 def distance(value: float | None) -> str:
     """How far from the middle of a peer group somebody lives."""
     if value is None:
@@ -171,11 +155,6 @@ def first_metric(flag: Flag) -> str:
 def title(flag: Flag) -> str:
     """A flag in a few words: 'burst of files_read'."""
     return f"{KINDS.get(flag.kind, flag.kind)} of {first_metric(flag)}"
-
-
-def _down(value: float, parts: int) -> float:
-    """The value cut to so many parts of one. Rounded first: 1.15 * 100 is 114.99999999999999."""
-    return math.floor(round(value * parts, 6)) / parts
 
 
 def user_url(user_id: str, month: str | None = None, metric: str | None = None) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
+from anomaly.wording import score
 from pipelines.cli import output
 from pipelines.cli.shell import Shell, shell_of
 
@@ -67,7 +68,9 @@ def tell(shell: Shell, judgement: Judgement) -> None:
             f"{incident.start:%Y-%m-%d %H:%M}",
             f"{incident.end:%Y-%m-%d %H:%M}",
             incident.metrics,
-            f"found, score {incident.flag_score:.2f}" if incident.found else "missed",
+            f"found, score {score(cast('float', incident.flag_score))}"
+            if incident.found
+            else "missed",
         )
         for incident in judgement.incidents.sort_values(
             ["found", "start"], ascending=[False, True]

@@ -9,7 +9,7 @@ import typer
 
 from anomaly.exceptions import UsageError
 from anomaly.ports import FLAG_SORTS, PUBLISHED, USER_SORTS
-from anomaly.wording import never_run
+from anomaly.wording import never_run, percent, score, share
 from pipelines.cli import feedback, output
 from pipelines.cli.arguments import one_of
 from pipelines.cli.output import Format
@@ -40,6 +40,8 @@ SORT = typer.Option(
     "--sort",
     help=f"{', '.join(FLAG_SORTS)}; - for the highest first.",
 )
+PERCENTILES = ("self_percentile", "peer_percentile", "all_percentile")
+USER_FIGURES = ("rank", "risk", "score", "flags", "of own past", "of peers", "of all", "sure")
 OUT = typer.Option(None, "--out", help="Write to this file instead of standard output.")
 
 
@@ -135,6 +137,8 @@ def show(context: typer.Context, flag_id: str = typer.Argument(help=feedback.FLA
     row = store.flags.get(flag_id)
     facts = {
         **asdict(row.flag),
+        "score": score(row.flag.score),
+        **{name: percent(getattr(row.flag, name)) for name in PERCENTILES},
         "month": row.month,
         "status": row.status,
         "label": row.label,
@@ -185,12 +189,13 @@ def changes(
         values = (
             (
                 row.run_id, row.kind, row.flag_id, row.user_id[:40], f"{row.start:%Y-%m-%d %H:%M}",
-                f"{row.end:%Y-%m-%d %H:%M}", row.severity, round(row.score, 2),
-                None if row.earlier_score is None else round(row.earlier_score, 2), row.metrics,
+                f"{row.end:%Y-%m-%d %H:%M}", row.severity, score(row.score),
+                None if row.earlier_score is None else score(row.earlier_score), row.metrics,
             )
             for row in rows
         )  # fmt: skip
-        output.show(shell, f"what became different, {len(rows)} (times in UTC)", columns, values)
+        title = f"what became different, {len(rows)} (times in UTC)"
+        output.show(shell, title, columns, values, figures=("score", "was"))
         return
     output.write(change_table(rows), form, out)
 
@@ -239,10 +244,11 @@ def list_users(
     if form is Format.table:
         _refuse_table_in_file(out)
         head = (
-            "rank", "user", "risk %", "score", "flags", "worst at (UTC)", "metrics", "of own past %",
-            "of peers %", "of all %", "peers", "sure %", "not scored",
+            "rank", "user", "risk", "score", "flags", "worst at (UTC)", "metrics", "of own past",
+            "of peers", "of all", "peers", "sure", "not scored",
         )  # fmt: skip
-        output.show(shell, f"{month}: by how far it was from normal", head, map(_user_line, rows))
+        title = f"{month}: by how far it was from normal"
+        output.show(shell, title, head, map(_user_line, rows), figures=USER_FIGURES)
         return
     import pyarrow as pa
 
@@ -280,10 +286,11 @@ def _user_line(row: UserMonthRow) -> tuple[object, ...]:
     if one.skipped is not None:
         return (None, one.user_id, *(None,) * 10, one.skipped)
     return (
-        row.rank, one.user_id, None if one.risk is None else round(100 * one.risk, 1), one.score,
+        row.rank, one.user_id, None if one.risk is None else share(one.risk), score(one.score),
         one.flags, "-" if one.worst_at is None else f"{one.worst_at:%Y-%m-%d %H:%M}",
-        one.metrics.replace(";", ", "), one.self_percentile, one.peer_percentile, one.all_percentile,
-        one.cohort, round(100 * one.confidence), None,
+        one.metrics.replace(";", ", "),
+        percent(one.self_percentile) if one.confidence > 0 else None,  # a new user has no past
+        percent(one.peer_percentile), percent(one.all_percentile), one.cohort, share(one.confidence), None,
     )  # fmt: skip
 
 

@@ -6,12 +6,13 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from anomaly.exceptions import SourceError, UsageError
+from anomaly.wording import score
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -145,8 +146,14 @@ def writer(form: Format) -> Callable[[pa.Table, IO[bytes]], None]:
     return writers[form]
 
 
-def show(shell: Shell, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Draw a table; numbers stand at the right."""
+def show(
+    shell: Shell,
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    figures: Collection[str] = (),
+) -> None:
+    """Draw a table; numbers stand at the right, as do the columns of figures that are in words already."""
     from rich.table import Table
     from rich.text import Text
 
@@ -154,6 +161,7 @@ def show(shell: Shell, title: str, columns: Sequence[str], rows: Iterable[Sequen
     table = Table(title=title, title_justify="left", header_style="bold")
     for place, name in enumerate(columns):
         numeric = bool(drawn) and all(isinstance(row[place], int | float) for row in drawn)
+        numeric = numeric or name in figures
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in drawn:
         table.add_row(*(Text(_cell(value)) for value in row))
@@ -173,12 +181,12 @@ def show_flags(shell: Shell, title: str, flags: Sequence[Flag]) -> None:
             f"{flag.start:%Y-%m-%d %H:%M}",
             f"{flag.end:%Y-%m-%d %H:%M}",
             flag.severity,
-            round(flag.score, 2),
+            score(flag.score),
             flag.explanation,
         )
         for flag in flags
     )
-    show(shell, f"{title} (times in UTC)", columns, rows)
+    show(shell, f"{title} (times in UTC)", columns, rows, figures=("score",))
 
 
 def show_flag_table(shell: Shell, title: str, table: pa.Table, limit: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from anomaly.exceptions import UsageError
+from anomaly.wording import score, share
 from pipelines.cli import output
 from pipelines.cli.output import Format
 from pipelines.cli.shell import Shell, shell_of
@@ -78,7 +79,7 @@ def show_found(shell: Shell, title: str, verdict: Verdict) -> None:
     for row in records(verdict.by("kind")):
         each = [cells.get((row["kind"], size)) for size in sizes]
         rows.append([
-            row["kind"], ratio(row), f"{row['share']:.0%}", f"{row['median_rank']:.0f}",
+            row["kind"], ratio(row), share(row["share"]), f"{row['median_rank']:.0f}",
             *("" if cell is None else ratio(cell) for cell in each),
         ])  # fmt: skip
     columns = ("kind", "found", "share", "median rank", *(f"size {size:g}" for size in sizes))
@@ -97,7 +98,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def remarks(verdict: Verdict) -> list[str]:
     """What the table does not say."""
-    found = f"{verdict.found} of {len(verdict.incidents)} found ({verdict.found_share:.0%})"
+    found = f"{verdict.found} of {len(verdict.incidents)} found ({share(verdict.found_share)})"
     among = f"among {verdict.users} users, those with one rank with average precision"
     lines = [f"{found}; {among} {verdict.ap_users:.2f}"]
     if verdict.flagged_before:
@@ -147,7 +148,7 @@ def compare(
             f"{row['start']:%Y-%m-%d %H:%M}",
             f"{row['end']:%Y-%m-%d %H:%M}",
             row["metrics"],
-            *(f"{row[name]:.2f}" if row[name] > 0 else "" for name in ("score", "other_score")),
+            *(score(row[name]) if row[name] > 0 else "" for name in ("score", "other_score")),
         )
         for row in records(found.changes.head(SHOWN_CHANGES))
     )

@@ -10,7 +10,7 @@ from anomaly.calibration_report import DEPTHS, WITHIN
 from anomaly.exceptions import ModelError, UsageError
 from anomaly.ports import PUBLISHED
 from anomaly.trial import better
-from anomaly.wording import never_run
+from anomaly.wording import never_run, score, share
 from pipelines.jobs.beside import beside
 from pipelines.jobs.train import load_model
 
@@ -160,7 +160,7 @@ def _found(flags: Sequence[Flag]) -> Section:
             f"{flag.start:%Y-%m-%d %H:%M}",
             flag.user_id,
             flag.severity,
-            f"{flag.score:.2f}",
+            score(flag.score),
             flag.explanation,
         )
         for flag in flags[:SHOWN_FLAGS]
@@ -180,8 +180,8 @@ def _ranked(users: Sequence[UserMonthRow]) -> Section:
             str(row.rank),
             row.user_month.user_id,
             row.user_month.cohort,
-            "" if row.user_month.risk is None else f"{row.user_month.risk:.0%}",
-            f"{row.user_month.score:.2f}",
+            "" if row.user_month.risk is None else share(row.user_month.risk),
+            score(row.user_month.score),
             str(row.user_month.flags),
         )
         for row in ranked[:SHOWN_USERS]
@@ -222,8 +222,8 @@ def _nats(one: Showing) -> str:
 
 
 def _hits(one: Showing) -> str:
-    share = "" if one.share is None else f" ({one.share:.0%})"
-    return f"{one.found} of {one.planted}{share}"
+    found = "" if one.share is None else f" ({share(one.share)})"
+    return f"{one.found} of {one.planted}{found}"
 
 
 def _true(found: Calibration | None) -> Section:
@@ -270,7 +270,7 @@ def _judged(
             "No flag was labelled yet: anomaly flags label FLAG true|false-alarm|expected|new-normal."
         )
     else:
-        words.append(f"{precision:.0%} of all labelled flags told of a real change.")
+        words.append(f"{share(precision)} of all labelled flags told of a real change.")
     if quieted:
         words.append(
             f"{quieted} flags of this month are suppressed and not listed above: anomaly flags list "

@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from anomaly.planting import UNITS
+from anomaly.wording import share
 from pipelines.jobs.report import Section, as_html
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def as_page(month: Month, verdict: Verdict, remarks: Sequence[str]) -> str:
         for row in verdict.by("kind", "size").to_dict("records")
     }
     rows = [
-        (row["kind"], UNITS[row["kind"]], f"{row['found']}/{row['planted']}", f"{row['share']:.0%}",
+        (row["kind"], UNITS[row["kind"]], f"{row['found']}/{row['planted']}", share(row["share"]),
          f"{row['median_rank']:.0f}")
         for row in verdict.by("kind").to_dict("records")
     ]  # fmt: skip
@@ -79,12 +80,12 @@ def heat_map(cells: Mapping[tuple[str, float], Cell]) -> str:
 
 def _cell(left: int, top: int, cell: Cell) -> str:
     found, planted = cell
-    share = found / planted
-    light = 94 - 62 * share
-    ink = "#fff" if share >= DARK else "#111"
+    part = found / planted
+    light = 94 - 62 * part
+    ink = "#fff" if part >= DARK else "#111"
     return (
         f"<rect x='{left + GAP}' y='{top + GAP}' width='{CELL - 2 * GAP}' height='{HEIGHT - 2 * GAP}' "
-        f"rx='4' fill='hsl(205 65% {light:.0f}%)'><title>{share:.0%}</title></rect>"
+        f"rx='4' fill='hsl(205 65% {light:.0f}%)'><title>{share(part)}</title></rect>"
         f"<text x='{left + CELL / 2}' y='{top + 27}' text-anchor='middle' fill='{ink}'>"
         f"{found}/{planted}</text>"
     )

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -181,6 +182,28 @@ def test_users_are_ranked(scored, capsys):
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6]
 
 
+def test_terminal_and_report_never_round_up(scored, capsys):
+    with scored.store._database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE user_months SET score = 0.9999, risk = 0.9996, peer_percentile = 99.97, "
+            "self_percentile = 50, confidence = 0 WHERE user_id = 'u1'"
+        )
+        connection.exec_driver_sql("UPDATE flags SET score = 1.687, all_percentile = 99.999")
+    users = out_of(capsys, "users", "list", "--month", "2026-03")
+    (line,) = (line for line in users.splitlines() if " u1 " in line)
+    cells = [cell.strip() for cell in line.split("│")]
+    assert [cells[place] for place in (3, 4, 8, 9, 12)] == ["99.9 %", "0.99", "-", "99.9 %", "0 %"]
+    listed = out_of(capsys, "flags", "list")
+    assert listed.count(" 1.68 ") == 2
+    flag_id = scored.store.flags.select()[0].flag.flag_id
+    shown = out_of(capsys, "flags", "show", flag_id)
+    assert " 1.68 " in shown
+    assert " 99.9 % " in shown
+    report = out_of(capsys, "report", "--month", "2026-03")
+    assert re.search(r"\| u1 \| \S+ \| 99\.9 % \| 0\.99 \|", report)
+    assert report.count("| 1.68 |") == 2
+
+
 def test_the_report_is_for_readers(scored, capsys):
     text = as_markdown(month_report(scored, Month(2026, 3)))
     assert text.startswith("# 2026-03\n")
@@ -198,7 +221,7 @@ def test_the_report_is_for_readers(scored, capsys):
 def test_the_report_says_who_would_have_been_better(scored):
     text = as_markdown(month_report(scored, Month(2026, 3)))
     assert "The network would have been better." in text
-    assert "| planted incidents found | 5 of 10 (50%) | 4 of 10 (40%) |" in text
+    assert "| planted incidents found | 5 of 10 (50 %) | 4 of 10 (40 %) |" in text
     rows = scored.store.models.list()
     network, twin = sorted(rows, key=lambda row: row.cell)
     assert f"| on this month | network {network.version} | the twin {twin.version} |" in text

@@ -22,18 +22,6 @@ def test_numbers_have_few_digits(value, text):
     assert words.number(value) == text
 
 
-def test_a_score_below_the_boundary_never_reads_as_one():
-    assert words.score(0.9999) == "0.99"
-    assert words.score(1.0) == "1.00"
-    assert words.score(1.15) == "1.15"
-
-
-def test_a_percentile_never_reads_as_certainty():
-    assert words.percent(99.97) == "99.9 %"
-    assert words.percent(64.1) == "64.1 %"
-    assert words.percent(100.0) == "100 %"
-
-
 def test_chances():
     assert words.chance(4e-5) == "1 in 25,000"
     assert words.chance(0.0) == "less than 1 in a trillion"
