@@ -42,7 +42,7 @@ def test_flags_come_back_as_they_went_by_score_then_id(store):
 
 
 def test_a_flag_is_named_by_its_first_six_digits_or_more(store):
-    ids = ["3f2a9c0123456789", "3f2a9c0abcdef012", "77b01e0000000000"]
+    ids = [f"{one:0<16}" for one in ("3f2a9c01", "3f2a9c0a", "77b01e")]
     run = started(store)
     shown = [replace(FLAG, flag_id=one) for one in ids]
     store.publish(run, 0, "2026-03", shown, [USER_MONTH], {}, None, now=NOW)
