@@ -554,7 +554,9 @@ class RetentionSettings(Section):
         None, ge=1, description="Months of observations before this one; none: all."
     )
     superseded_months: int | None = Field(
-        None, ge=1, description="Results of superseded runs of so many months; none: all."
+        None,
+        ge=1,
+        description="Results of superseded and failed runs of so many months; none: all.",
     )
     rejects_months: int | None = Field(
         None, ge=1, description="Rows that were set aside in so many months; none: all."
