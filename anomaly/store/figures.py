@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from anomaly.store.endings import ended_last
 from anomaly.store.lease import LEADER
 from anomaly.store.notifications import FAILED, SENDING
 from anomaly.store.tables import feedback, leases, notifications, run_stages, runs
@@ -98,9 +99,9 @@ class Figures:
     def latest_ends(self) -> dict[tuple[str, str], Ended]:
         """The run that ended last, by job and outcome."""
         of = (runs.c.job, runs.c.outcome)
-        ended = sa.select(*of, runs.c.id, runs.c.finished_at, _from_last(*of))
+        ended = sa.select(*of, runs.c.id, runs.c.finished_at)
         ended = ended.where(runs.c.outcome.is_not(None), runs.c.finished_at.is_not(None))
-        rows = self._database.read(lambda c: c.execute(_first(ended)).all())
+        rows = self._database.read(lambda c: c.execute(ended_last(ended, *of)).all())
         return {(job, outcome): Ended(run_id, at) for job, outcome, run_id, at in rows}
 
     def last_signs(self) -> dict[str, dt.datetime]:
@@ -196,20 +197,6 @@ class Figures:
 def _latest_stages() -> sa.Select[Any]:
     """How long each stage of each job took in the run that ended last, and which it was."""
     of = (runs.c.job, run_stages.c.stage)
-    ended = sa.select(*of, runs.c.id, runs.c.finished_at, run_stages.c.seconds, _from_last(*of))
+    ended = sa.select(*of, runs.c.id, runs.c.finished_at, run_stages.c.seconds)
     ended = ended.join(run_stages, runs.c.id == run_stages.c.run_id)
-    return _first(ended.where(runs.c.outcome.is_not(None)))
-
-
-def _from_last(*of: sa.ColumnElement[Any]) -> sa.Label[int]:
-    """A run's place among those alike, from the one that ended last.
-
-    Its number does not say: the run that closes a month has that of the plan made as it began.
-    """
-    order = (runs.c.finished_at.desc(), runs.c.id.desc())
-    return sa.func.row_number().over(partition_by=of, order_by=order).label("place")
-
-
-def _first(ended: sa.Select[Any]) -> sa.Select[Any]:
-    placed = ended.subquery()
-    return sa.select(*placed.c[:-1]).where(placed.c.place == 1)
+    return ended_last(ended.where(runs.c.outcome.is_not(None)), *of)

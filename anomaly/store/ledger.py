@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from anomaly.exceptions import BusyError, UsageError
 from anomaly.ports import PUBLISHED
 from anomaly.store.database import row_values
+from anomaly.store.endings import ended_last
 from anomaly.store.entities import Run, Stage, Token, Totals
 from anomaly.store.lease import check_token
 from anomaly.store.states import seal
@@ -354,14 +355,9 @@ class Ledger:
         return [Stage(**row_values(row)) for row in rows]
 
     def last_successes(self) -> list[Run]:
-        """The newest run of each job that ended complete or provisional, superseded since or not."""
-        # Not by their numbers: a closing month carries out a plan that was entered when it began.
-        order = (runs.c.finished_at.desc(), runs.c.id.desc())
-        rank = sa.func.row_number().over(partition_by=runs.c.job, order_by=order)
-        ended = sa.select(runs.c.id, rank.label("rank")).where(runs.c.outcome.in_(PUBLISHED))
-        ranked = ended.subquery()
-        newest = sa.select(ranked.c.id).where(ranked.c.rank == 1)
-        return self._read(sa.select(runs).where(runs.c.id.in_(newest)).order_by(runs.c.job))
+        """The run of each job that last ended complete or provisional, superseded since or not, by job."""
+        succeeded = sa.select(runs).where(runs.c.outcome.in_(PUBLISHED))
+        return sorted(self._read(ended_last(succeeded, runs.c.job)), key=lambda run: run.job)
 
     def month_states(self, limit: int | None = 13) -> list[Run]:
         """The current run of the latest months, the latest month first; None: of all."""
