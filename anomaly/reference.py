@@ -20,8 +20,8 @@ class Reference:
 
     times: (steps,) seconds UTC. users: of the sample, those who were there. common: (steps, 2 metrics)
     shock to take off. evidence: (users, steps) and company to compare with. states: of the whole
-    sample, at the end. changes: of units; what is
-    in another unit is unknown to everyone who is read with this reference.
+    sample, at the end. changes: of units; what is in another unit is unknown to everyone who is read
+    with this reference.
     """
 
     times: NDArray[np.int64]

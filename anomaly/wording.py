@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def counted(amount: int, noun: str) -> str:
     """How many of something: 1 flag, 2,400 flags."""
     return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of some names; dots where there are more: ann, bob, ..."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def never_run(month: object) -> str:

@@ -283,10 +283,8 @@ class Scheduler:
         last = self._services.store.ledger.last_planned(job)
         if latest is not None and last is not None and (overdue or last < latest):
             for when in sorted({*overdue, latest}):
-                note = (
-                    f"{why}; made up once" if when == latest else f"{why}; a later one was made up"
-                )
-                self._services.store.ledger.missed(job, when, now, note=note)
+                done = "made up once" if when == latest else "a later one was made up"
+                self._services.store.ledger.missed(job, when, now, note=f"{why}; {done}")
             if self._services.store.requests.paused() is None:
                 self._start(job, now, ["schedule", "--once", job], None)
         self._plan_next(job)

@@ -18,6 +18,7 @@ from anomaly.store.database import row_values
 from anomaly.store.entities import EXPORT_COLUMNS, Cohort, FlagRow, UserMonthRow
 from anomaly.store.ordering import direction, in_order
 from anomaly.store.tables import FLAG_NUMBERS, flags, flags_current, user_months_current
+from anomaly.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,9 +72,8 @@ class Flags:
         query = sa.select(flag_id).where(flag_id.startswith(beginning)).order_by(flag_id)
         found = self._database.read(lambda c: c.execute(query).scalars().all())
         if len(found) > 1:
-            listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
             raise UsageError(
-                f"flag {beginning!r}: {len(found)} begin so: {listed}. Give more of it."
+                f"flag {beginning!r}: {len(found)} begin so: {listed(found)}. Give more of it."
             )
         return found[0] if found else beginning
 

@@ -259,9 +259,9 @@ class Ledger:
 
         def work(connection: Connection) -> Run:
             check_token(connection, token)
-            _check_holder(connection, run)
-            if state == "failed" and (ended := _ended(connection, run)) is not None:
-                return ended
+            found = _held(connection, run)
+            if state == "failed" and found.state != "running":
+                return found
             if state in PUBLISHED and run.month is not None:
                 _supersede(connection, run)
             if state == "complete" and run.month is not None and model_version is not None:
@@ -473,20 +473,17 @@ def _update(connection: Connection, run_id: int, values: Mapping[str, Any]) -> R
     return _run(connection.execute(changed).one())
 
 
-def _check_holder(connection: Connection, run: Run) -> None:
-    """A process that was given up for dead must not end a run that another goes on with."""
-    holder = connection.execute(sa.select(runs.c.holder).where(runs.c.id == run.id)).scalar_one()
-    if holder != run.holder:
+def _held(connection: Connection, run: Run) -> Run:
+    """The run as it stands.
+
+    Raises: BusyError where another goes on with it: a process given up for dead must not end it.
+    """
+    found = _run(connection.execute(sa.select(runs).where(runs.c.id == run.id)).one())
+    if found.holder != run.holder:
         raise BusyError(
-            f"run {run.id}: {holder} has taken it over from {run.holder}, so it is not ended here."
+            f"run {run.id}: {found.holder} has taken it over from {run.holder}, so it is not ended here."
         )
-
-
-def _ended(connection: Connection, run: Run) -> Run | None:
-    """The run as it ended; None if it still goes."""
-    query = sa.select(runs).where(runs.c.id == run.id, runs.c.state != "running")
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _run(row)
+    return found
 
 
 def _supersede(connection: Connection, run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from anomaly.exceptions import UsageError
-from anomaly.wording import counted
+from anomaly.wording import counted, listed
 from pipelines.cli import output
 from pipelines.cli.output import Format
 from pipelines.cli.shell import Shell, shell_of
@@ -128,9 +128,8 @@ def tell(shell: Shell, services: Services, source: str, entered: Entered, *, rej
 def tell_unknown(shell: Shell, source: str, names: Sequence[str], undo: str) -> None:
     """Warn of names of which nothing is known: they may be misspelt."""
     if names:
-        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         shell.note(
-            f"{source}: nothing is known yet of {listed}; it counts once there are rows. If a name is "
+            f"{source}: nothing is known yet of {listed(names)}; it counts once there are rows. If a name is "
             f"misspelt, {undo}"
         )
 

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 FIRST_MONTH = "2025-06"  # all of it is over, whatever today is
 CONFIG = "anomaly.toml"
-LOOKED_AT = dt.timedelta(
-    hours=8
-)  # after the closing time: somebody looks at the month in the morning
+LOOKED_AT = dt.timedelta(hours=8)  # after the closing time, when somebody looks at the month
 MARK = "# Written by anomaly demo; the folder is replaced by the next one.\n"
 
 

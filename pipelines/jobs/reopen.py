@@ -15,7 +15,7 @@ import structlog
 
 from anomaly.exceptions import AnomalyError, BusyError, DataError, SourceError, UsageError
 from anomaly.months import Month
-from anomaly.wording import counted
+from anomaly.wording import counted, listed
 from pipelines.executors import open_executor
 from pipelines.jobs.books import MONTH_JOB, Ledger, failing
 from pipelines.jobs.footprint import BASE_MEMORY, shard_memory
@@ -117,8 +117,7 @@ def late_things(services: Services, span: Span, standing: Run) -> str:
     names = list(
         dict.fromkeys(event.kind if event.user_id else event.name or event.kind for event in here)
     )
-    more = ", ..." if len(names) > NAMED else ""
-    return f"a changed calendar ({', '.join(names[:NAMED])}{more}) or late rows"
+    return f"a changed calendar ({listed(names, NAMED)}) or late rows"
 
 
 def refuse_mixture(services: Services, month: Month, standing: Run) -> None:

@@ -1,4 +1,4 @@
-from anomaly.wording import percent, score, share
+from anomaly.wording import listed, percent, score, share
 
 
 def test_a_score_below_the_boundary_never_reads_as_one():
@@ -13,3 +13,8 @@ def test_a_percentile_never_reads_as_certainty():
     assert percent(100.0) == "100 %"
     assert percent(float("nan")) == "unknown"
     assert [share(value) for value in (0.9996, 0.5, None)] == ["99.9 %", "50 %", "unknown"]
+
+
+def test_names_are_listed_up_to_some_and_it_is_said_that_there_are_more():
+    assert listed(["ann", "bob"], 2) == "ann, bob"
+    assert listed(["ann", "bob", "cyd"], 2) == "ann, bob, ..."
